@@ -1,0 +1,1 @@
+"""Waveforms after the networks: peak limiting, and audio files on PyAV."""

@@ -1,0 +1,1 @@
+"""From published files to networks: detect, read, rename, check, assign."""

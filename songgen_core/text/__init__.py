@@ -1,0 +1,1 @@
+"""Words for the model: lyrics, description tags and their tokens."""

@@ -1,0 +1,107 @@
+"""Text to token ids: Qwen2's byte-level BPE with the added tokens of the two text conditioners.
+
+Built on the `tokenizers` library alone, in the behaviour of the slow Qwen2 tokenizer that the models were
+trained with (LeVo spec 4).
+"""
+
+import json
+import unicodedata
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
+
+from ..configs import TextVersion
+from ..errors import CheckpointError
+from .lyrics import STRUCTURE_TAGS
+
+QWEN2_FOLDER = Path(__file__).parent / "qwen2"
+IM_START = "<|im_start|>"
+QWEN_TOKENS = ("<|endoftext|>", IM_START, "<|im_end|>")
+MUSICALITY_TAGS = (
+    "[Musicality-very-high]",
+    "[Musicality-high]",
+    "[Musicality-medium]",
+    "[Musicality-low]",
+    "[Musicality-very-low]",
+    "[Pure-Music]",
+)
+_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class TextTokenizer:
+    """One conditioner's tokenizer: `encode(text)` gives the ids behind the start token."""
+
+    def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]], added: tuple[str, ...]) -> None:
+        self.pad_id = len(vocab)  # <|endoftext|>
+        self._tokenizer = Tokenizer(BPE(vocab=vocab, merges=merges))
+        split = Split(Regex(_PATTERN), behavior="isolated")
+        self._tokenizer.pre_tokenizer = Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
+        self._tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in (*QWEN_TOKENS, *added)])
+
+    def encode(self, text: str | None) -> list[int]:
+        """Ids of `text`, the start token first; None and "" both mean 'no text'."""
+        text = unicodedata.normalize("NFC", IM_START + (text or ""))
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    @property
+    def size(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
+
+class TextTokenizers:
+    """The tokenizers of the lyric and of the description conditioner of one text version."""
+
+    def __init__(self, lyrics: TextTokenizer, description: TextTokenizer) -> None:
+        self.lyrics, self.description = lyrics, description
+        self.pad_id = lyrics.pad_id
+
+    def structure(self, ids: list[int]) -> list[int]:
+        """Structure index of each lyric position: 0 before the first tag, then 1..13 of the tag in force."""
+        first = self.pad_id + len(QWEN_TOKENS)
+        current, out = 0, []
+        for token in ids:
+            if first <= token < first + len(STRUCTURE_TAGS):
+                current = token - first + 1
+            out.append(current)
+        return out
+
+
+def load_tokenizers(folder: Path, version: TextVersion) -> TextTokenizers:
+    """Both tokenizers from `vocab.json` + `merges.txt`, or `tokenizer.json`, in `folder`."""
+    vocab, merges = _read_bpe(folder)
+    structure = tuple(f"[{tag}]" for tag in STRUCTURE_TAGS)
+    # "." is entry 13 of the vocabulary already; as an added token it only makes every full stop split the text.
+    stop = (".",) if version == "v2" else ()
+    musicality = MUSICALITY_TAGS if version == "v2" else ()
+    return TextTokenizers(
+        TextTokenizer(vocab, merges, (*structure, *stop)),
+        TextTokenizer(vocab, merges, (*musicality, *stop)),
+    )
+
+
+def _read_bpe(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    vocab_file, merges_file, whole = (folder / n for n in ("vocab.json", "merges.txt", "tokenizer.json"))
+    try:
+        if vocab_file.exists() and merges_file.exists():
+            vocab = json.loads(vocab_file.read_text(encoding="utf-8"))
+            lines = merges_file.read_text(encoding="utf-8").split("\n")
+        elif whole.exists():
+            model = json.loads(whole.read_text(encoding="utf-8"))["model"]
+            vocab = model["vocab"]
+            lines = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+        else:
+            raise CheckpointError(f"{folder} holds no tokenizer; put Qwen2's vocab.json and merges.txt there")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the tokenizer in {folder} is damaged ({error}); download it again") from error
+    return vocab, [_merge(line) for line in lines if line and not line.startswith("#")]
+
+
+def _merge(line: str) -> tuple[str, str]:
+    """Quirk: merges that start with '#' do not exist for these models (the caller drops them)."""
+    left, _, right = line.rstrip("\r").partition(" ")
+    return left, right

@@ -1,0 +1,39 @@
+"""Replays every recorded case of the original models that lies under $SONGGEN_GOLDENS.
+
+Cases are found and checked by `area` and `kind` of their meta.json, never by folder name; a kind that is
+not known here fails.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import checks_lelm
+import checks_renderer
+import checks_vae
+import pytest
+
+SHARED = Path(os.environ.get("SONGGEN_SHARED", Path(__file__).parents[3] / "shared"))
+GOLDENS = Path(os.environ.get("SONGGEN_GOLDENS", SHARED / "goldens"))
+CHECKS = {"lelm": checks_lelm.CHECKS, "renderer": checks_renderer.CHECKS, "vae": checks_vae.CHECKS}
+
+
+def find_cases() -> list:
+    cases = []
+    for path in sorted(GOLDENS.glob("**/meta.json")):
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        if meta["area"] in CHECKS:
+            name = f"{meta['area']}/{meta['kind']}/{meta['case']}"
+            cases.append(pytest.param(path.parent, meta, id=name))
+    return cases
+
+
+CASES = find_cases()
+
+
+@pytest.mark.skipif(not CASES, reason=f"no recorded cases under {GOLDENS}; set SONGGEN_GOLDENS")
+@pytest.mark.parametrize(("folder", "meta"), CASES or [pytest.param(None, None, id="none")])
+def test_golden(folder: Path, meta: dict) -> None:
+    checks = CHECKS[meta["area"]]
+    assert meta["kind"] in checks, f"unknown kind of case '{meta['kind']}' in {folder}; teach it to {__file__}"
+    checks[meta["kind"]](folder, meta)
