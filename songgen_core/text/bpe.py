@@ -105,3 +105,8 @@ def _merge(line: str) -> tuple[str, str]:
     """Quirk: merges that start with '#' do not exist for these models (the caller drops them)."""
     left, _, right = line.rstrip("\r").partition(" ")
     return left, right
+
+
+def read_vocab_size(folder: Path) -> int:
+    """Entries of the vocabulary in `folder`, added tokens not counted."""
+    return len(_read_bpe(folder)[0])

@@ -326,7 +326,7 @@ def _character_message(char: str) -> str:
     remedy = _half_width(char, category)
     if not remedy:
         return ""
-    shown = remedy if len(remedy) > 1 else f'"{remedy}"'
+    shown = remedy if len(remedy) > 1 or remedy == '"' else f'"{remedy}"'
     return f'"{char}" ({name}) is full-width or typographic punctuation; use {shown} instead'
 
 

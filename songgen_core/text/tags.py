@@ -13,38 +13,46 @@ from functools import lru_cache
 from ..errors import UserError
 
 BPM_MIN, BPM_MAX = 20, 300
+# The model reads at most 100 tokens; a longer text is a mistake, such as lyrics in the wrong box.
+MAX_CHARACTERS = 2_000
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(", "))
+
 
 GENDER: tuple[str, ...] = ("female", "male")
-TIMBRE: tuple[str, ...] = tuple(
-    "airy, bold, breathy, bright, clear, cold, crisp, dark, deep, delicate, full, gritty, hoarse, husky, "
-    "light, mellow, nasal, powerful, raspy, raw, rich, rough, silky, smooth, soft, sweet, thin, vibrant, "
-    "warm, whispery".split(", ")
+TIMBRE: tuple[str, ...] = _words(
+    "airy, bold, breathy, bright, clear, cold, crisp, dark, deep, delicate, full, gritty, hoarse, "
+    "husky, light, mellow, nasal, powerful, raspy, raw, rich, rough, silky, smooth, soft, sweet, thin, "
+    "vibrant, warm, whispery"
 )
-GENRE: tuple[str, ...] = tuple(
-    "acoustic, afrobeat, alternative rock, ambient, ballad, big band, bluegrass, blues, bossa nova, britpop, "
-    "c-pop, celtic, chillout, chinese style, classical, country, dance, dancehall, deep house, disco, "
-    "drum and bass, dubstep, edm, electronic, electropop, emo, flamenco, folk, folk rock, funk, garage, "
-    "gospel, grunge, hard rock, heavy metal, hip hop, house, indie, indie pop, indie rock, j-pop, jazz, "
-    "k-pop, latin, lo-fi, mandopop, metal, neo soul, new age, new wave, opera, pop, pop rock, post-rock, "
-    "progressive rock, psychedelic, punk, r&b, rap, reggae, reggaeton, rock, rock and roll, salsa, samba, "
-    "singer-songwriter, ska, soul, soundtrack, swing, synth-pop, synthwave, tango, techno, trance, trap, "
-    "trip hop, world music".split(", ")
+GENRE: tuple[str, ...] = _words(
+    "acoustic, afrobeat, alternative rock, ambient, ballad, big band, bluegrass, blues, bossa nova, "
+    "britpop, c-pop, celtic, chillout, chinese style, classical, country, dance, dancehall, "
+    "deep house, disco, drum and bass, dubstep, edm, electronic, electropop, emo, flamenco, folk, "
+    "folk rock, funk, garage, gospel, grunge, hard rock, heavy metal, hip hop, house, indie, "
+    "indie pop, indie rock, j-pop, jazz, k-pop, latin, lo-fi, mandopop, metal, neo soul, new age, "
+    "new wave, opera, pop, pop rock, post-rock, progressive rock, psychedelic, punk, r&b, rap, reggae, "
+    "reggaeton, rock, rock and roll, salsa, samba, singer-songwriter, ska, soul, soundtrack, swing, "
+    "synth-pop, synthwave, tango, techno, trance, trap, trip hop, world music"
 )
-EMOTION: tuple[str, ...] = tuple(
+EMOTION: tuple[str, ...] = _words(
     "aggressive, angry, anxious, bittersweet, calm, carefree, cheerful, confident, dramatic, dreamy, "
     "emotional, energetic, epic, euphoric, gentle, happy, haunting, heartbroken, hopeful, inspiring, "
-    "intense, intimate, joyful, lonely, loving, melancholic, mysterious, nostalgic, passionate, peaceful, "
-    "playful, proud, reflective, relaxed, romantic, sad, sensual, sentimental, tender, tense, triumphant, "
-    "uplifting, wistful".split(", ")
+    "intense, intimate, joyful, lonely, loving, melancholic, mysterious, nostalgic, passionate, "
+    "peaceful, playful, proud, reflective, relaxed, romantic, sad, sensual, sentimental, tender, "
+    "tense, triumphant, uplifting, wistful"
 )
-INSTRUMENT: tuple[str, ...] = tuple(
-    "accordion, acoustic guitar, bagpipes, banjo, bass, bass guitar, bells, bongos, brass, cajon, cello, "
-    "choir, clarinet, congas, dizi, double bass, drum machine, drums, electric bass, electric guitar, "
-    "electric piano, erhu, flute, french horn, glockenspiel, guitar, guzheng, hammond organ, handclaps, "
-    "harmonica, harp, harpsichord, horns, keyboard, kick drum, mandolin, marimba, oboe, orchestra, organ, "
-    "percussion, piano, pipa, saxophone, shakuhachi, shamisen, sitar, slide guitar, snare drum, steel guitar, "
-    "strings, synth bass, synth pad, synthesizer, tabla, tambourine, timpani, trombone, trumpet, tuba, "
-    "turntable, ukulele, vibraphone, viola, violin, whistle, xylophone".split(", ")
+INSTRUMENT: tuple[str, ...] = _words(
+    "accordion, acoustic guitar, bagpipes, banjo, bass, bass guitar, bells, bongos, brass, cajon, "
+    "cello, choir, clarinet, congas, dizi, double bass, drum machine, drums, electric bass, "
+    "electric guitar, electric piano, erhu, flute, french horn, glockenspiel, guitar, guzheng, "
+    "hammond organ, handclaps, harmonica, harp, harpsichord, horns, keyboard, kick drum, mandolin, "
+    "marimba, oboe, orchestra, organ, percussion, piano, pipa, saxophone, shakuhachi, shamisen, sitar, "
+    "slide guitar, snare drum, steel guitar, strings, synth bass, synth pad, synthesizer, tabla, "
+    "tambourine, timpani, trombone, trumpet, tuba, turntable, ukulele, vibraphone, viola, violin, "
+    "whistle, xylophone"
 )
 TAG_VOCABULARY: dict[str, tuple[str, ...]] = {
     "gender": GENDER,
@@ -56,15 +64,16 @@ TAG_VOCABULARY: dict[str, tuple[str, ...]] = {
 
 # Pairs of what is typed and the tag that it means, Chinese words first.
 _CHINESE = (
-    "女声=female 女生=female 女=female 男声=male 男生=male 男=male 明亮=bright 温暖=warm 低沉=deep 沙哑=hoarse "
-    "甜美=sweet 清澈=clear 柔和=soft 空灵=airy 有力=powerful 流行=pop 摇滚=rock 民谣=folk 古风=chinese_style "
-    "中国风=chinese_style 电子=electronic 爵士=jazz 嘻哈=hip_hop 说唱=rap 金属=metal 乡村=country 古典=classical "
-    "布鲁斯=blues 蓝调=blues 抒情=ballad 舞曲=dance 朋克=punk 放克=funk 雷鬼=reggae 灵魂乐=soul 悲伤=sad 伤感=sad "
-    "忧郁=melancholic 快乐=happy 欢快=cheerful 浪漫=romantic 平静=calm 孤独=lonely 愤怒=angry 激昂=passionate "
-    "怀旧=nostalgic 温柔=gentle 梦幻=dreamy 励志=inspiring 钢琴=piano 吉他=guitar 木吉他=acoustic_guitar "
-    "电吉他=electric_guitar 贝斯=bass 鼓=drums 架子鼓=drums 小提琴=violin 大提琴=cello 弦乐=strings 笛子=dizi "
-    "长笛=flute 古筝=guzheng 二胡=erhu 琵琶=pipa 萨克斯=saxophone 小号=trumpet 合成器=synthesizer 口琴=harmonica "
-    "竖琴=harp 打击乐=percussion"
+    "女声=female 女生=female 女=female 男声=male 男生=male 男=male 明亮=bright 温暖=warm 低沉=deep "
+    "沙哑=hoarse 甜美=sweet 清澈=clear 柔和=soft 空灵=airy 有力=powerful 流行=pop 摇滚=rock 民谣=folk "
+    "古风=chinese_style 中国风=chinese_style 电子=electronic 爵士=jazz 嘻哈=hip_hop 说唱=rap 金属=metal "
+    "乡村=country 古典=classical 布鲁斯=blues 蓝调=blues 抒情=ballad 舞曲=dance 朋克=punk 放克=funk "
+    "雷鬼=reggae 灵魂乐=soul 悲伤=sad 伤感=sad 忧郁=melancholic 快乐=happy 欢快=cheerful 浪漫=romantic "
+    "平静=calm 孤独=lonely 愤怒=angry 激昂=passionate 怀旧=nostalgic 温柔=gentle 梦幻=dreamy "
+    "励志=inspiring 钢琴=piano 吉他=guitar 木吉他=acoustic_guitar 电吉他=electric_guitar 贝斯=bass "
+    "鼓=drums 架子鼓=drums 小提琴=violin 大提琴=cello 弦乐=strings 笛子=dizi 长笛=flute 古筝=guzheng "
+    "二胡=erhu 琵琶=pipa 萨克斯=saxophone 小号=trumpet 合成器=synthesizer 口琴=harmonica 竖琴=harp "
+    "打击乐=percussion"
 )
 _ENGLISH = (
     "female_vocal=female female_vocals=female female_voice=female female_singer=female male_vocal=male "
@@ -76,9 +85,12 @@ _FULL_WIDTH = {"，": ",", "、": ",", "；": ",", "。": ".\n", "：": ":", "�
 _NUMBER = r"(-?[0-9]+(?:\.[0-9]+)?)"
 _BPM_TAG = re.compile(rf"(?:the )?(?:bpm|tempo)(?: is| of|:|=)? ?{_NUMBER}(?: ?bpm)?|(?:at )?{_NUMBER} ?bpm")
 _BPM_IN_SENTENCE = re.compile(rf"\b(?:bpm|tempo)(?: is| of|:|=)? ?{_NUMBER}|(?<![\w.]){_NUMBER} ?bpm\b")
-_BRACKET_TAG = re.compile(r"\[[^\[\]]*\]")
+_BRACKET_TAG = re.compile(r"\[[^\[\],;\r\n]*\]")
 _FUNCTION_WORDS = frozenset(
-    "a an the about with for by in on of that which is are be like please want make i me my this it to".split()
+    _words(
+        "a, an, the, about, with, for, by, in, on, of, that, which, is, are, be, like, "
+        "please, want, make, i, me, my, this, it, to"
+    )
 )
 
 
@@ -105,9 +117,9 @@ class Description:
 
     @classmethod
     def parse(cls, text: str) -> "Description":
-        """Read comma-separated keywords; raise UserError for an impossible bpm or a control character.
+        """Read keywords; raise UserError for an impossible bpm, control characters or over 2,000 characters.
 
-        A full stop before a blank, `;` and new lines separate keywords as well. Case does not count.
+        Commas separate them; so do `;`, new lines and a full stop before a blank. Case does not count.
         """
         notes: list[str] = []
         found: dict[str, list[str]] = {}
@@ -142,7 +154,7 @@ class Description:
 def keywords_in(sentence: str) -> Description:
     """Return the known keywords and the bpm of a sentence, its other words left out.
 
-    Raises UserError for a bpm out of range, for two different ones, or for a control character.
+    Raises UserError as `Description.parse` does.
     """
     text = " ".join(_items(_half_width(sentence, [])))
     found: dict[str, list[str]] = {}
@@ -182,6 +194,9 @@ def _checked_bpm(typed: str) -> int:
 
 def _half_width(text: str, notes: list[str]) -> str:
     """Return `text` in lower case with half-width separators, telling of each kind that was converted."""
+    if len(text) > MAX_CHARACTERS:
+        advice = f"shorten it to {MAX_CHARACTERS} at most"
+        raise UserError(f"description: {len(text)} characters are too many; {advice}")
     for char in dict.fromkeys(text):
         if unicodedata.category(char) in ("Cc", "Cs") and char not in "\t\r\n":
             raise UserError(f"description: the control character U+{ord(char):04X} cannot be read; delete it")
@@ -213,8 +228,8 @@ def _meaning(word: str) -> str:
 
 @lru_cache(maxsize=1)
 def _aliases() -> dict[str, str]:
-    pairs = (pair.replace("_", " ").split("=") for pair in f"{_CHINESE} {_ENGLISH}".split())
-    return {typed: tag for typed, tag in pairs}
+    pairs = (pair.replace("_", " ").partition("=") for pair in f"{_CHINESE} {_ENGLISH}".split())
+    return {typed: tag for typed, _, tag in pairs}
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,28 @@
+"""Which device and precision to use when the user does not say."""
+
+import torch
+
+from .errors import UserError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` takes CUDA (or ROCm), then MPS, then the CPU. Raises UserError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{name}' is not available here; use auto, cpu, cuda or mps") from error
+    return device
+
+
+def choose_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
+    """`auto` is float32 on the CPU and float16 elsewhere: the models were trained and are judged in float16."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    if name not in DTYPES:
+        raise UserError(f"dtype '{name}' is unknown; use auto, {', '.join(DTYPES)}")
+    return DTYPES[name]

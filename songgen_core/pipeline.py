@@ -1,0 +1,325 @@
+"""Lyrics and a style in, a song out: text -> codes -> latents -> audio.
+
+The two stages are functions on networks that somebody else has placed (`write_codes`, `render_audio`);
+`SongPipeline` holds the networks, places them and calls both.
+
+Letters: K streams, T frames (25 per second), C channels, N samples.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint.layout import ModelFiles, find_model
+from .checkpoint.load_model import load_networks
+from .configs import FRAME_RATE, LeLMConfig, OutputType
+from .devices import choose_device, choose_dtype
+from .errors import UserError
+from .generation.autoregressive import generate
+from .generation.chunked import decode_chunked
+from .generation.conditions import banned_codes, make_conditions
+from .generation.sampling import SamplingOptions
+from .generation.windows import crossfade, frames_of, output_samples, plan_windows, render_windows, silence_stream
+from .models.flow_renderer import FlowRenderer
+from .models.lelm import LeLM
+from .models.oobleck import OobleckVAE
+from .progress import IsCancelled, OnProgress, Progress, ignore_progress, interruptible, never_cancelled
+from .selftest import NOTICE, SELFTEST, selftest_networks
+from .text.bpe import TextTokenizers
+from .text.lyrics import Song
+from .text.request import prompt_texts
+
+log = logging.getLogger("songgen")
+
+OUTPUTS: tuple[OutputType, ...] = ("mixed", "vocal", "bgm", "separate")
+MAX_SEED = 2**64 - 1
+_CHUNK_FRAMES, _CHUNK_OVERLAP = 128, 32  # of VAE decoding: 5 s at a time bound its memory
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """How codes become audio: Euler steps per window and the strength of guidance (1 is off)."""
+
+    num_steps: int = 10
+    guidance_scale: float = 1.5
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_steps <= 200:
+            raise UserError(f"steps is {self.num_steps}; choose a value from 1 to 200")
+        if not 0.0 <= self.guidance_scale <= 100.0:
+            raise UserError(f"guidance scale is {self.guidance_scale}; choose a value from 0 to 100")
+
+
+@dataclass(frozen=True)
+class SongResult:
+    """A finished song.
+
+    codes: [1, 3, T] int64 (mixed, vocal, accompaniment). audio: output name -> [1, 2, N] float32 on the CPU,
+    not clipped. ended: the model itself ended the song (otherwise the time was up).
+    """
+
+    codes: Tensor
+    audio: dict[str, Tensor]
+    sample_rate: int
+    seed: int
+    ended: bool
+    model: str
+
+    @property
+    def seconds(self) -> float:
+        return self.codes.shape[-1] / FRAME_RATE
+
+
+def default_sampling(config: LeLMConfig) -> SamplingOptions:
+    """Temperature and top-k that suit the model generation (the reference ties them to free memory)."""
+    if config.text_version == "v1":
+        return SamplingOptions(temperature=0.9, top_k=50, cfg_scale=config.cfg_scale)
+    return SamplingOptions(temperature=0.8, top_k=5000, cfg_scale=config.cfg_scale)
+
+
+def check_seed(seed: int) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed is {seed!r}; choose a whole number from 0 to {MAX_SEED}")
+    return seed
+
+
+def check_duration(duration: float | None, config: LeLMConfig) -> int:
+    """Seconds -> frames; None is the longest song of the model. Raises UserError."""
+    if duration is None:
+        return config.max_frames
+    if not 1 <= duration <= config.max_duration:  # also catches NaN
+        raise UserError(f"duration is {duration:g} s; this model makes 1 to {config.max_duration:g} s")
+    return frames_of(duration)
+
+
+@torch.inference_mode()
+def write_codes(
+    lm: LeLM,
+    tokenizers: TextTokenizers,
+    lyrics: str,
+    description: str | None = None,
+    *,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    duration: float | None = None,
+    sampling: SamplingOptions | None = None,
+    output: OutputType = "mixed",
+    prompt_codes: Tensor | None = None,
+    literal: bool = False,
+    on_progress: OnProgress = ignore_progress,
+    cancelled: IsCancelled = never_cancelled,
+) -> tuple[Tensor, bool]:
+    """Lyrics and description -> codes [1, 3, T] int64 on the CPU, and whether the model ended the song itself.
+
+    `lm` lies on `device` in `dtype`. prompt_codes [1, 3, n] steer style and voice. `literal` repeats two slips
+    of the reference (`text.request`). Raises LyricsError, UserError, Cancelled.
+    """
+    num_frames, sampling = check_duration(duration, lm.config), sampling or default_sampling(lm.config)
+    generator = torch.Generator().manual_seed(check_seed(seed))
+    song = Song.parse(lyrics)
+    song.check()
+    texts = prompt_texts(song.format(), _with_full_stop(description), lm.config.text_version, output, literal=literal)
+    conditions = make_conditions(texts, prompt_codes, tokenizers, lm.config)
+    banned = banned_codes(prompt_codes, lm.config)
+    with interruptible(cancelled, lm):
+        for streams in generate(
+            lm, conditions, num_frames, sampling, banned=banned, dtype=dtype, device=device, generator=generator
+        ):
+            total = streams.length + max(lm.config.delays)
+            on_progress(Progress("tokens", min(streams.written, total), total))
+    if streams.length == 0:
+        raise UserError("the model ended the song before its first sound; try another seed or a lower temperature")
+    return streams.codes(), streams.eos_frame is not None
+
+
+def _with_full_stop(description: str | None) -> str | None:
+    """The advised form of a description ends in a full stop; blank means absent."""
+    text = (description or "").strip()
+    return None if not text else text if text.endswith(".") else text + "."
+
+
+@torch.inference_mode()
+def render_audio(
+    renderer: FlowRenderer,
+    vae: OobleckVAE,
+    codes: Tensor,
+    *,
+    seed: int,
+    device: torch.device,
+    output: str = "mixed",
+    options: RenderOptions = RenderOptions(),  # noqa: B008 - frozen
+    on_progress: OnProgress = ignore_progress,
+    cancelled: IsCancelled = never_cancelled,
+) -> Tensor:
+    """codes [1, 3, T] -> audio [1, C, N] float32 on the CPU, 1920 samples per frame, not clipped.
+
+    `output` is "mixed", "vocal" or "bgm"; the same seed gives all three the same noise, so that they fit
+    together. Raises UserError, Cancelled.
+    """
+    config, hop = renderer.config, vae.config.hop_length
+    check_codes(codes, config.codebook_size)
+    plan = plan_windows(codes.shape[-1], 0, config.window_frames)
+    num_windows, overlap = len(plan.indices), plan.overlap
+    generator = torch.Generator().manual_seed(check_seed(seed))
+    shape = 1, config.window_frames, config.latent_dim
+    steps = _counter("rendering", num_windows * options.num_steps, on_progress)
+    with interruptible(cancelled, renderer, vae):
+        windows = render_windows(
+            renderer,
+            silence_stream(codes[:, 1:].to(device), output, config),
+            noise=lambda k: torch.randn(shape, generator=generator).to(device),
+            num_steps=options.num_steps,
+            guidance_scale=options.guidance_scale,
+            on_step=steps,
+        )
+        audio = (decode_chunked(vae.decode, w, hop, chunk_size=_CHUNK_FRAMES, overlap=_CHUNK_OVERLAP) for w in windows)
+        song = crossfade((a.cpu() for a in audio), overlap * hop)
+    return song[..., : output_samples(codes.shape[-1], vae.config.sample_rate)]
+
+
+def _counter(stage: str, total: int, on_progress: OnProgress) -> Callable[[], None]:
+    done = iter(range(1, total + 1))
+    return lambda: on_progress(Progress(stage, next(done), total))
+
+
+def check_codes(codes: Tensor, codebook_size: int) -> None:
+    """Raise UserError unless `codes` is a non-empty [1, 3, T] of codes of the codebook."""
+    if codes.ndim != 3 or codes.shape[:2] != (1, 3) or codes.shape[-1] == 0:
+        raise UserError(f"codes have the shape {list(codes.shape)}; the renderer takes [1, 3, frames], one frame at least")
+    low, high = codes.min().item(), codes.max().item()
+    if low < 0 or high >= codebook_size:
+        raise UserError(f"codes range from {low} to {high}; the renderer knows 0 to {codebook_size - 1}")
+
+
+class SongPipeline:
+    """The networks of one model, and the way from lyrics to audio on one device."""
+
+    def __init__(
+        self,
+        lm: LeLM,
+        tokenizers: TextTokenizers,
+        renderer: FlowRenderer,
+        vae: OobleckVAE,
+        *,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        low_memory: bool = False,
+    ) -> None:
+        """`low_memory` keeps each network on the device only while it works."""
+        self.lm, self.tokenizers, self.renderer, self.vae = lm, tokenizers, renderer, vae
+        self.name, self.device, self.dtype, self.low_memory = name, device, dtype, low_memory
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        roots: Sequence[Path] = (),
+        variant: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        low_memory: bool = False,
+    ) -> "SongPipeline":
+        """Load a model by name (looked up under `roots`), folder or file; "selftest" needs no files.
+
+        Raises CheckpointError, UserError.
+        """
+        where = choose_device(device)
+        precision = choose_dtype(where, dtype)
+        if str(model) == SELFTEST:
+            log.warning(NOTICE)
+            networks = selftest_networks()
+            name = SELFTEST
+        else:
+            files: ModelFiles = find_model(model, roots, variant)
+            networks, name = load_networks(files, precision), files.name
+        return cls(*networks, name=name, device=where, dtype=precision, low_memory=low_memory)
+
+    def generate(
+        self,
+        lyrics: str,
+        description: str | None = None,
+        *,
+        seed: int = 0,
+        duration: float | None = None,
+        sampling: SamplingOptions | None = None,
+        rendering: RenderOptions = RenderOptions(),  # noqa: B008 - frozen
+        output: OutputType = "mixed",
+        prompt_codes: Tensor | None = None,
+        literal: bool = False,
+        on_progress: OnProgress = ignore_progress,
+        cancelled: IsCancelled = never_cancelled,
+    ) -> SongResult:
+        """Make a song. `output` "separate" renders vocal, accompaniment and mix from the same codes.
+
+        The same seed gives the same codes and audio on the same device. Raises LyricsError, UserError, Cancelled.
+        """
+        if output not in OUTPUTS:
+            raise UserError(f"output '{output}' is unknown; choose one of {', '.join(OUTPUTS)}")
+        with self._placed(self.lm):
+            codes, ended = write_codes(
+                self.lm,
+                self.tokenizers,
+                lyrics,
+                description,
+                seed=seed,
+                device=self.device,
+                dtype=self.dtype,
+                duration=duration,
+                sampling=sampling,
+                output=output,
+                prompt_codes=prompt_codes,
+                literal=literal,
+                on_progress=on_progress,
+                cancelled=cancelled,
+            )
+        wanted = ("mixed", "vocal", "bgm") if output == "separate" else (output,)
+        audio = {}
+        for name in wanted:
+            audio[name] = self.render(
+                codes, seed=seed, output=name, rendering=rendering, on_progress=on_progress, cancelled=cancelled
+            )
+        return SongResult(codes, audio, self.vae.config.sample_rate, seed, ended, self.name)
+
+    def render(
+        self,
+        codes: Tensor,
+        *,
+        seed: int = 0,
+        output: str = "mixed",
+        rendering: RenderOptions = RenderOptions(),  # noqa: B008 - frozen
+        on_progress: OnProgress = ignore_progress,
+        cancelled: IsCancelled = never_cancelled,
+    ) -> Tensor:
+        """codes [1, 3, T] -> audio [1, 2, N] float32 on the CPU."""
+        with self._placed(self.renderer, self.vae):
+            return render_audio(
+                self.renderer,
+                self.vae,
+                codes,
+                seed=seed,
+                device=self.device,
+                output=output,
+                options=rendering,
+                on_progress=on_progress,
+                cancelled=cancelled,
+            )
+
+    @contextmanager
+    def _placed(self, *networks: nn.Module) -> Iterator[None]:
+        """Networks on the device, and off it again afterwards in low-memory mode."""
+        try:
+            for network in networks:
+                network.to(self.device)
+            yield
+        finally:
+            if self.low_memory and self.device.type != "cpu":
+                for network in networks:
+                    network.to("cpu")

@@ -1,0 +1,57 @@
+"""How long work tells where it is, and how it is stopped."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+
+from .errors import Cancelled
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` units of one stage: "tokens" (frames), "rendering" (Euler steps), "decoding" (chunks)."""
+
+    stage: str
+    done: int
+    total: int
+
+
+OnProgress = Callable[[Progress], None]
+IsCancelled = Callable[[], bool]
+
+
+def ignore_progress(progress: Progress) -> None:
+    """The default listener."""
+
+
+def never_cancelled() -> bool:
+    return False
+
+
+@contextmanager
+def interruptible(cancelled: IsCancelled, *networks: nn.Module) -> Iterator[None]:
+    """While active, every block of `networks` raises Cancelled before it runs once `cancelled()` is true.
+
+    So a stop takes effect within one block, also in a long prefill or decode. `cancelled` may also raise
+    an exception of its own.
+    """
+
+    def check(*_: object) -> None:
+        if cancelled():
+            raise Cancelled("stopped by the user")
+
+    check()
+    handles = [block.register_forward_pre_hook(check) for network in networks for block in _blocks(network)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _blocks(network: nn.Module) -> Iterator[nn.Module]:
+    for module in network.modules():
+        if isinstance(module, nn.ModuleList | nn.Sequential):
+            yield from module.children()

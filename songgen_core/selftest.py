@@ -1,0 +1,71 @@
+"""A seeded random model of tiny size: the whole path on any machine in seconds. Its output is noise."""
+
+import math
+
+import torch
+from torch import nn
+
+from .configs import LeLMConfig, OobleckConfig, RendererConfig
+from .models.flow_renderer import FlowRenderer
+from .models.lelm import LeLM
+from .models.oobleck import OobleckVAE
+from .text.bpe import QWEN2_FOLDER, TextTokenizers, load_tokenizers
+
+SELFTEST = "selftest"
+NOTICE = "the self-test model has random weights: what it makes is noise, not music"
+
+LM_CONFIG = LeLMConfig(
+    hidden_size=32,
+    intermediate_size=64,
+    num_attention_heads=2,
+    num_hidden_layers=2,
+    num_hidden_layers_sub=1,
+    rope_theta=500000.0,
+    rope_theta_sub=500000.0,
+    max_position_embeddings=10000,
+    max_position_embeddings_sub=10000,
+    lyrics_length=600,
+    description_length=100,
+    prompt_length=252,
+    prompt_frames=250,
+    max_duration=270,
+    lyrics_vocab_size=151659,
+    description_vocab_size=151652,
+    text_version="v2",
+)
+RENDERER_CONFIG = RendererConfig(
+    latent_dim=8,
+    cond_dim=16,
+    codebook_dim=8,
+    mask_dim=8,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=96,
+)
+VAE_CONFIG = OobleckConfig(channels=4, latent_dim=8)
+_LEVEL = 0.1  # root mean square of the noise that comes out
+
+
+def selftest_networks(seed: int = 0) -> tuple[LeLM, TextTokenizers, FlowRenderer, OobleckVAE]:
+    """Networks in the published architecture with random weights from `seed`, float32 on the CPU."""
+    generator = torch.Generator().manual_seed(seed)
+    lm = _random(LeLM(LM_CONFIG), generator)
+    # A zero row keeps EOS at the median of the logits: the song runs to the length that was asked for.
+    for head in lm.heads:
+        head.weight[LM_CONFIG.eos_id] = 0
+    renderer = _random(FlowRenderer(RENDERER_CONFIG), generator)
+    vae = _random(OobleckVAE(VAE_CONFIG), generator)
+    last = vae.decoder.layers[-1]
+    sample = vae.decode(torch.randn(1, VAE_CONFIG.latent_dim, 8, generator=generator))
+    last.weight.mul_(_LEVEL / sample.std())
+    return lm, load_tokenizers(QWEN2_FOLDER, LM_CONFIG.text_version), renderer, vae
+
+
+@torch.no_grad()
+def _random(network: nn.Module, generator: torch.Generator) -> nn.Module:
+    """Weights that keep activations of order 1; norms and activations stay as they are made."""
+    for parameter in network.parameters():
+        if parameter.ndim > 1:
+            fan_in = parameter[0].numel()
+            parameter.normal_(0, 1 / math.sqrt(fan_in), generator=generator)
+    return network.eval().requires_grad_(False)
