@@ -1,13 +1,26 @@
 """Whole songs from lyrics: the library behind the ComfyUI nodes and the `songgen` command.
 
-Works without ComfyUI. Importing it does nothing but define names.
+Works without ComfyUI. Importing it does nothing but define names; torch is loaded with the first name that
+needs it, so that `songgen --help` answers at once.
 """
 
-from .configs import FRAME_RATE, SAMPLE_RATE, VARIANTS, LeLMConfig, OobleckConfig, OutputType, RendererConfig
-from .errors import AudioError, Cancelled, CheckpointError, LyricsError, UserError
-from .generation.sampling import SamplingOptions
-from .pipeline import OUTPUTS, RenderOptions, SongPipeline, SongResult, render_audio, write_codes
-from .progress import Progress
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .configs import (
+        FRAME_RATE,
+        SAMPLE_RATE,
+        VARIANTS,
+        LeLMConfig,
+        OobleckConfig,
+        OutputType,
+        RendererConfig,
+    )
+    from .errors import AudioError, Cancelled, CheckpointError, LyricsError, UserError
+    from .generation.sampling import SamplingOptions
+    from .pipeline import OUTPUTS, RenderOptions, SongPipeline, SongResult, render_audio, write_codes
+    from .progress import Progress
 
 __all__ = [
     "FRAME_RATE",
@@ -32,3 +45,14 @@ __all__ = [
     "write_codes",
 ]
 __version__ = "0.1.0"
+_MODULES = ("configs", "errors", "generation.sampling", "progress", "pipeline")  # the light ones first
+
+
+def __getattr__(name: str) -> object:
+    """A public name at its first use (PEP 562)."""
+    if name in __all__:
+        for module in _MODULES:
+            home = import_module(f".{module}", __name__)
+            if hasattr(home, name):
+                return getattr(home, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

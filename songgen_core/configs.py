@@ -49,7 +49,9 @@ class LeLMConfig:
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} does not divide by {self.num_attention_heads} heads")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} does not divide by {self.num_attention_heads} heads"
+            )
         if self.num_codebooks != 3 or len(self.delays) != self.num_codebooks:
             raise ValueError(f"LeLM has 3 streams; got {self.num_codebooks} with delays {self.delays}")
 
@@ -164,8 +166,15 @@ _FULL = replace(
     description_length=100,
     max_duration=270,
 )
-_LARGE = replace(_FULL, hidden_size=2048, intermediate_size=11008, num_attention_heads=16, num_hidden_layers=36)
-_V2 = {"text_version": "v2", "description_vocab_size": 151652}
+_LARGE = replace(
+    _FULL, hidden_size=2048, intermediate_size=11008, num_attention_heads=16, num_hidden_layers=36
+)
+
+
+def _v2(config: LeLMConfig) -> LeLMConfig:
+    """v2 changed the description vocabulary (musicality tags) and the text treatment, not the network."""
+    return replace(config, text_version="v2", description_vocab_size=151652)
+
 
 VARIANTS: dict[str, Variant] = {
     v.name: v
@@ -174,7 +183,7 @@ VARIANTS: dict[str, Variant] = {
         Variant("base-new", ("zh", "en"), _BASE, 11_318_000_000),
         Variant("base-full", ("zh", "en"), _FULL, 11_300_000_000),
         Variant("large", ("zh", "en"), _LARGE, 20_500_000_000),
-        Variant("v2-medium", ("zh", "en", "es", "ja"), replace(_FULL, **_V2), 7_343_951_582),
-        Variant("v2-large", ("zh", "en", "es", "ja"), replace(_LARGE, **_V2), 12_899_965_446),
+        Variant("v2-medium", ("zh", "en", "es", "ja"), _v2(_FULL), 7_343_951_582),
+        Variant("v2-large", ("zh", "en", "es", "ja"), _v2(_LARGE), 12_899_965_446),
     )
 }

@@ -1,5 +1,8 @@
 """Which device and precision to use when the user does not say."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from .errors import UserError
@@ -8,7 +11,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """`auto` takes CUDA (or ROCm), then MPS, then the CPU. Raises UserError for a device that is not there."""
+    """`auto` takes CUDA (or ROCm), then MPS, then the CPU. Raises UserError for one that is not there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -20,9 +23,23 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
-    """`auto` is float32 on the CPU and float16 elsewhere: the models were trained and are judged in float16."""
+    """`auto` is float32 on the CPU and float16 elsewhere, as the reference runs."""
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.float16
     if name not in DTYPES:
         raise UserError(f"dtype '{name}' is unknown; use auto, {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+@contextmanager
+def exact_convolutions(device: torch.device) -> Iterator[None]:
+    """cuDNN without TF32 (1e-3 off) and without autotuning, so that the same latents give the same audio.
+
+    The process-wide settings are back in place afterwards.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    enabled = torch.backends.cudnn.enabled
+    with torch.backends.cudnn.flags(enabled=enabled, benchmark=False, deterministic=True, allow_tf32=False):
+        yield

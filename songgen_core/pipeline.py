@@ -18,13 +18,20 @@ from torch import Tensor, nn
 from .checkpoint.layout import ModelFiles, find_model
 from .checkpoint.load_model import load_networks
 from .configs import FRAME_RATE, LeLMConfig, OutputType
-from .devices import choose_device, choose_dtype
+from .devices import choose_device, choose_dtype, exact_convolutions
 from .errors import UserError
 from .generation.autoregressive import generate
-from .generation.chunked import decode_chunked
+from .generation.chunked import chunk_starts, decode_chunked
 from .generation.conditions import banned_codes, make_conditions
 from .generation.sampling import SamplingOptions
-from .generation.windows import crossfade, frames_of, output_samples, plan_windows, render_windows, silence_stream
+from .generation.windows import (
+    crossfade,
+    frames_of,
+    output_samples,
+    plan_windows,
+    render_windows,
+    silence_stream,
+)
 from .models.flow_renderer import FlowRenderer
 from .models.lelm import LeLM
 from .models.oobleck import OobleckVAE
@@ -115,26 +122,37 @@ def write_codes(
     on_progress: OnProgress = ignore_progress,
     cancelled: IsCancelled = never_cancelled,
 ) -> tuple[Tensor, bool]:
-    """Lyrics and description -> codes [1, 3, T] int64 on the CPU, and whether the model ended the song itself.
+    """Lyrics and description -> codes [1, 3, T] int64 on the CPU, and whether the model ended the song.
 
-    `lm` lies on `device` in `dtype`. prompt_codes [1, 3, n] steer style and voice. `literal` repeats two slips
-    of the reference (`text.request`). Raises LyricsError, UserError, Cancelled.
+    `lm` lies on `device` in `dtype`. prompt_codes [1, 3, n] steer style and voice. `literal` repeats two
+    slips of the reference (`text.request`). Raises LyricsError, UserError, Cancelled.
     """
     num_frames, sampling = check_duration(duration, lm.config), sampling or default_sampling(lm.config)
     generator = torch.Generator().manual_seed(check_seed(seed))
     song = Song.parse(lyrics)
     song.check()
-    texts = prompt_texts(song.format(), _with_full_stop(description), lm.config.text_version, output, literal=literal)
+    texts = prompt_texts(
+        song.format(), _with_full_stop(description), lm.config.text_version, output, literal=literal
+    )
     conditions = make_conditions(texts, prompt_codes, tokenizers, lm.config)
     banned = banned_codes(prompt_codes, lm.config)
     with interruptible(cancelled, lm):
         for streams in generate(
-            lm, conditions, num_frames, sampling, banned=banned, dtype=dtype, device=device, generator=generator
+            lm,
+            conditions,
+            num_frames,
+            sampling,
+            banned=banned,
+            dtype=dtype,
+            device=device,
+            generator=generator,
         ):
             total = streams.length + max(lm.config.delays)
             on_progress(Progress("tokens", min(streams.written, total), total))
     if streams.length == 0:
-        raise UserError("the model ended the song before its first sound; try another seed or a lower temperature")
+        raise UserError(
+            "the model ended the song before its first sound; try another seed or a lower temperature"
+        )
     return streams.codes(), streams.eos_frame is not None
 
 
@@ -153,7 +171,7 @@ def render_audio(
     seed: int,
     device: torch.device,
     output: str = "mixed",
-    options: RenderOptions = RenderOptions(),  # noqa: B008 - frozen
+    options: RenderOptions = RenderOptions(),
     on_progress: OnProgress = ignore_progress,
     cancelled: IsCancelled = never_cancelled,
 ) -> Tensor:
@@ -165,21 +183,26 @@ def render_audio(
     config, hop = renderer.config, vae.config.hop_length
     check_codes(codes, config.codebook_size)
     plan = plan_windows(codes.shape[-1], 0, config.window_frames)
-    num_windows, overlap = len(plan.indices), plan.overlap
     generator = torch.Generator().manual_seed(check_seed(seed))
     shape = 1, config.window_frames, config.latent_dim
-    steps = _counter("rendering", num_windows * options.num_steps, on_progress)
-    with interruptible(cancelled, renderer, vae):
+    chunks = len(chunk_starts(config.window_frames, _CHUNK_FRAMES, _CHUNK_OVERLAP))
+    step_done = _counter("rendering", len(plan.indices) * (options.num_steps + chunks), on_progress)
+
+    def decode(latents: Tensor) -> Tensor:
+        return decode_chunked(
+            vae.decode, latents, hop, chunk_size=_CHUNK_FRAMES, overlap=_CHUNK_OVERLAP, on_chunk=step_done
+        ).cpu()
+
+    with interruptible(cancelled, renderer, vae), exact_convolutions(device):
         windows = render_windows(
             renderer,
             silence_stream(codes[:, 1:].to(device), output, config),
             noise=lambda k: torch.randn(shape, generator=generator).to(device),
             num_steps=options.num_steps,
             guidance_scale=options.guidance_scale,
-            on_step=steps,
+            on_step=step_done,
         )
-        audio = (decode_chunked(vae.decode, w, hop, chunk_size=_CHUNK_FRAMES, overlap=_CHUNK_OVERLAP) for w in windows)
-        song = crossfade((a.cpu() for a in audio), overlap * hop)
+        song = crossfade(map(decode, windows), plan.overlap * hop)
     return song[..., : output_samples(codes.shape[-1], vae.config.sample_rate)]
 
 
@@ -191,7 +214,9 @@ def _counter(stage: str, total: int, on_progress: OnProgress) -> Callable[[], No
 def check_codes(codes: Tensor, codebook_size: int) -> None:
     """Raise UserError unless `codes` is a non-empty [1, 3, T] of codes of the codebook."""
     if codes.ndim != 3 or codes.shape[:2] != (1, 3) or codes.shape[-1] == 0:
-        raise UserError(f"codes have the shape {list(codes.shape)}; the renderer takes [1, 3, frames], one frame at least")
+        raise UserError(
+            f"codes have the shape {list(codes.shape)}; the renderer takes [1, 3, frames], one frame at least"
+        )
     low, high = codes.min().item(), codes.max().item()
     if low < 0 or high >= codebook_size:
         raise UserError(f"codes range from {low} to {high}; the renderer knows 0 to {codebook_size - 1}")
@@ -250,7 +275,7 @@ class SongPipeline:
         seed: int = 0,
         duration: float | None = None,
         sampling: SamplingOptions | None = None,
-        rendering: RenderOptions = RenderOptions(),  # noqa: B008 - frozen
+        rendering: RenderOptions = RenderOptions(),
         output: OutputType = "mixed",
         prompt_codes: Tensor | None = None,
         literal: bool = False,
@@ -259,7 +284,8 @@ class SongPipeline:
     ) -> SongResult:
         """Make a song. `output` "separate" renders vocal, accompaniment and mix from the same codes.
 
-        The same seed gives the same codes and audio on the same device. Raises LyricsError, UserError, Cancelled.
+        The same seed gives the same codes and audio on the same device. Raises LyricsError, UserError,
+        Cancelled.
         """
         if output not in OUTPUTS:
             raise UserError(f"output '{output}' is unknown; choose one of {', '.join(OUTPUTS)}")
@@ -284,7 +310,12 @@ class SongPipeline:
         audio = {}
         for name in wanted:
             audio[name] = self.render(
-                codes, seed=seed, output=name, rendering=rendering, on_progress=on_progress, cancelled=cancelled
+                codes,
+                seed=seed,
+                output=name,
+                rendering=rendering,
+                on_progress=on_progress,
+                cancelled=cancelled,
             )
         return SongResult(codes, audio, self.vae.config.sample_rate, seed, ended, self.name)
 
@@ -294,7 +325,7 @@ class SongPipeline:
         *,
         seed: int = 0,
         output: str = "mixed",
-        rendering: RenderOptions = RenderOptions(),  # noqa: B008 - frozen
+        rendering: RenderOptions = RenderOptions(),
         on_progress: OnProgress = ignore_progress,
         cancelled: IsCancelled = never_cancelled,
     ) -> Tensor:

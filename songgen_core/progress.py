@@ -11,7 +11,7 @@ from .errors import Cancelled
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` units of one stage: "tokens" (frames), "rendering" (Euler steps), "decoding" (chunks)."""
+    """`done` of `total` units of one stage: "tokens" (columns of codes) or "rendering" (Euler steps)."""
 
     stage: str
     done: int

@@ -86,7 +86,7 @@ def save_audio(
     tag; WAV has fields for title, artist, comment and a few more and drops the others.
     """
     path = Path(os.path.abspath(path))
-    name = _format_name(path, audio_format)
+    name = format_name(path, audio_format)
     encoding = _ENCODINGS[name]
     _check_rate(sample_rate, name)
     samples, kept_tags = _plain_samples(audio), _clean_tags(tags or {})
@@ -127,8 +127,8 @@ def _pyav() -> Any:
         raise AudioError("audio files need the package PyAV; install it with: pip install av") from error
 
 
-def _format_name(path: Path, audio_format: str | None) -> str:
-    """The format asked for, else the one of the extension."""
+def format_name(path: Path, audio_format: str | None) -> str:
+    """The format asked for, else the one of the extension; raise AudioError where they do not fit."""
     allowed = ", ".join(FORMATS)
     extension = path.suffix.lower()
     if audio_format is None:

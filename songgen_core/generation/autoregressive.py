@@ -56,8 +56,8 @@ def generate(
     """Write a song of at most `num_frames` frames; yields the growing streams after every column.
 
     `conditions` hold two rows (conditional, unconditional). Stops as soon as all frames before the
-    earliest EOS are complete. `banned` [n] are codes that stream 0 must not use. `draw_codes` replaces the random draw (probabilities [K, V] -> ids [K]);
-    `decode_step` replaces the network step.
+    earliest EOS are complete. `banned` [n] are codes that stream 0 must not use. `draw_codes` replaces the
+    random draw (probabilities [K, V] -> ids [K]); `decode_step` replaces the network step.
     """
     config = lm.config
     streams = DelayedStreams(num_frames, config.delays, config.eos_id, config.special_id)

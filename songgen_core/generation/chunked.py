@@ -1,4 +1,4 @@
-"""Long sequences through a network with a short reach, chunk by chunk, to bound memory (renderer 9, VAE 6)."""
+"""Long sequences through a network of short reach, chunk by chunk, to bound memory."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,8 @@ from torch import Tensor
 
 def chunk_starts(length: int, chunk_size: int, overlap: int) -> list[int]:
     """Starts of chunks of `chunk_size`; the last one is moved back so that it ends at `length`."""
+    if length <= chunk_size:
+        return [0]
     starts = list(range(0, length - chunk_size + 1, chunk_size - overlap))
     if starts[-1] + chunk_size < length:
         starts.append(length - chunk_size)
@@ -56,7 +58,9 @@ def _chunked(
     """Paste function(chunk) side by side; each inner border drops half the overlap, later chunks win."""
     length = x.shape[-1] // hop_in  # frames
     if length <= chunk_size:
-        return function(x)
+        whole = function(x)
+        on_chunk()
+        return whole
     starts, trim = chunk_starts(length, chunk_size, overlap), overlap // 2
     out: Tensor | None = None
     for start in starts:
@@ -65,7 +69,9 @@ def _chunked(
             out = torch.zeros(*piece.shape[:-1], length * hop_out, device=piece.device)
         left = 0 if start == starts[0] else trim
         right = chunk_size if start == starts[-1] else chunk_size - trim
-        out[..., (start + left) * hop_out : (start + right) * hop_out] = piece[..., left * hop_out : right * hop_out]
+        out[..., (start + left) * hop_out : (start + right) * hop_out] = piece[
+            ..., left * hop_out : right * hop_out
+        ]
         on_chunk()
     assert out is not None
     return out

@@ -26,7 +26,9 @@ def make_conditions(
     pad = tokenizers.pad_id
     lyrics = [tokenizers.lyrics.encode(text) for text in (texts.lyrics, None)]
     structure = [tokenizers.structure(ids) for ids in lyrics]
-    description = [tokenizers.description.encode(text) for text in (texts.description, texts.null_description)]
+    description = [
+        tokenizers.description.encode(text) for text in (texts.description, texts.null_description)
+    ]
     _warn_if_cut("lyrics", lyrics[0], config.lyrics_length)
     _warn_if_cut("description", description[0], config.description_length)
     prompt = prompt_rows(prompt_codes, config)
@@ -48,7 +50,7 @@ def prompt_codes_of(prompt_codes: Tensor | None, config: LeLMConfig) -> Tensor:
 
 
 def banned_codes(prompt_codes: Tensor | None, config: LeLMConfig) -> Tensor | None:
-    """Codes of the prompt's mixed stream, [n] int64: the song must not use them, so that it cannot copy the prompt."""
+    """Codes of the prompt's mixed stream, [n] int64; the song must not use them, or it would copy the prompt."""
     if prompt_codes is None:
         return None
     mixed = prompt_codes_of(prompt_codes, config)[0, 0].unique()
@@ -74,4 +76,6 @@ def _pad(rows: list[list[int]], length: int, value: int) -> Tensor:
 
 def _warn_if_cut(what: str, ids: list[int], length: int) -> None:
     if len(ids) > length:
-        log.warning("the %s are %d tokens long, the model reads the first %d: the end is lost", what, len(ids), length)
+        log.warning(
+            "the %s are %d tokens long, the model reads the first %d: the end is lost", what, len(ids), length
+        )

@@ -65,7 +65,9 @@ def render_windows(
     """
     config = renderer.config
     window_frames = window_frames or config.window_frames
-    context = prompt_latents if prompt_latents is not None else codes.new_zeros(1, config.latent_dim, 0).float()
+    context = (
+        prompt_latents if prompt_latents is not None else codes.new_zeros(1, config.latent_dim, 0).float()
+    )
     plan = plan_windows(codes.shape[-1], context.shape[-1], window_frames)
     for k, indices in enumerate(plan.indices):
         vocal, bgm = codes[..., indices.to(codes.device)].unbind(1)  # (1, N) each

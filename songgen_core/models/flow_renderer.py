@@ -28,7 +28,9 @@ def time_sinusoid(t: Tensor, dim: int) -> Tensor:
     The order of the products matters: angles reach 1000 rad, where float32 rounding shows.
     """
     half = dim // 2
-    frequencies = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
+    frequencies = torch.exp(
+        -math.log(10000) * torch.arange(half, dtype=torch.float32, device=t.device) / half
+    )
     angles = (t.float()[:, None] * frequencies) * 1000
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -93,7 +95,9 @@ class FlowBlock(nn.Module):
     def forward(self, x: Tensor, modulation: Tensor, angles: Tensor, dtype: torch.dtype) -> Tensor:
         """x [B, N, D] float32, modulation [B, 6, D], angles [N, D/H/2]."""
         rows = self.scale_shift_table(torch.arange(6, device=x.device)) + modulation  # (B, 6, D)
-        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = rows.float().unsqueeze(2).unbind(1)
+        shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp = (
+            rows.float().unsqueeze(2).unbind(1)
+        )
         u = self.ln_1(x) * (1 + scale_attn) + shift_attn
         x = x + gate_attn * self.attn(u.to(dtype), angles)
         w = self.ln_2(x) * (1 + scale_mlp) + shift_mlp
@@ -144,7 +148,9 @@ class FlowRenderer(nn.Module):
         """Codes [B, N] of both streams -> condition [B, N, 2 * cond_dim] float32, vocal first."""
         return torch.cat([self.vocal_codebook(vocal_codes), self.bgm_codebook(bgm_codes)], dim=-1).float()
 
-    def velocity(self, x: Tensor, t: Tensor, condition: Tensor, context: Tensor, context_frames: int) -> Tensor:
+    def velocity(
+        self, x: Tensor, t: Tensor, condition: Tensor, context: Tensor, context_frames: int
+    ) -> Tensor:
         """Velocity [B, N, C] of state x [B, N, C] at flow time t [B].
 
         `context` [B, N, C] is normalised and zero from `context_frames` on.

@@ -45,7 +45,9 @@ class Conditioner(nn.Module):
         self.lyrics_embedding = nn.Embedding(config.lyrics_vocab_size, width)
         self.structure_embedding = nn.Embedding(config.num_structures, width)
         self.description_embedding = nn.Embedding(config.description_vocab_size, width)
-        self.prompt_embeddings = nn.ModuleList(nn.Embedding(num_codes, width) for _ in range(config.num_codebooks))
+        self.prompt_embeddings = nn.ModuleList(
+            nn.Embedding(num_codes, width) for _ in range(config.num_codebooks)
+        )
         self.prompt_start = nn.Embedding(1, width)
         self.prompt_start_sub = nn.Embedding(1, width)
 
@@ -95,15 +97,23 @@ class LeLM(nn.Module):
         main = self.code_embeddings[0](codes[:, 0])  # (B, S, D)
         sub = self.code_embeddings[1](codes[:, 1]) + self.code_embeddings[2](codes[:, 2])
         if prefix is not None:
-            main, sub = torch.cat([prefix[0], main], dim=1), torch.cat([prefix[1], sub], dim=1)  # (B, P + S, D)
+            main, sub = (
+                torch.cat([prefix[0], main], dim=1),
+                torch.cat([prefix[1], sub], dim=1),
+            )  # (B, P + S, D)
         hidden = self.main(main, cache and cache.main)
         hidden_sub = self.sub(self.bridge(torch.cat([sub, hidden], dim=-1)), cache and cache.sub)
         num_columns = codes.shape[-1]
-        hidden, hidden_sub = hidden[:, -num_columns:], hidden_sub[:, -num_columns:]  # the prefix has no logits
+        hidden, hidden_sub = (
+            hidden[:, -num_columns:],
+            hidden_sub[:, -num_columns:],
+        )  # the prefix has no logits
         return torch.stack([head(h) for head, h in zip(self.heads, (hidden, hidden_sub, hidden_sub))], dim=1)
 
     def make_cache(self, rows: int, max_seq_len: int, dtype: torch.dtype, device: torch.device) -> LMCache:
-        return LMCache(*(stack.make_cache(rows, max_seq_len, dtype, device) for stack in (self.main, self.sub)))
+        return LMCache(
+            *(stack.make_cache(rows, max_seq_len, dtype, device) for stack in (self.main, self.sub))
+        )
 
     def _stack(self, num_layers: int, rope_theta: float) -> LlamaStack:
         c = self.config

@@ -51,7 +51,9 @@ class DecoderBlock(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        up = nn.ConvTranspose1d(in_channels, out_channels, 2 * stride, stride=stride, padding=ceil(stride / 2))
+        up = nn.ConvTranspose1d(
+            in_channels, out_channels, 2 * stride, stride=stride, padding=ceil(stride / 2)
+        )
         self.layers = nn.Sequential(SnakeBeta(in_channels), up, *residual_units(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,7 +124,9 @@ class OobleckVAE(nn.Module):
         """Mean and standard deviation of the latents, each [B, latent_dim, T]."""
         assert self.encoder is not None, "this VAE was loaded without its encoder"
         if audio.shape[-1] < self.config.hop_length:
-            raise ValueError(f"audio of {audio.shape[-1]} samples; the VAE needs {self.config.hop_length} or more")
+            raise ValueError(
+                f"audio of {audio.shape[-1]} samples; the VAE needs {self.config.hop_length} or more"
+            )
         mean, scale = self.encoder(audio).chunk(2, dim=1)
         return mean, softplus(scale) + 1e-4
 

@@ -75,7 +75,7 @@ def load_tokenizers(folder: Path, version: TextVersion) -> TextTokenizers:
     """Both tokenizers from `vocab.json` + `merges.txt`, or `tokenizer.json`, in `folder`."""
     vocab, merges = _read_bpe(folder)
     structure = tuple(f"[{tag}]" for tag in STRUCTURE_TAGS)
-    # "." is entry 13 of the vocabulary already; as an added token it only makes every full stop split the text.
+    # "." is entry 13 of the vocabulary already; as an added token it makes every full stop split the text.
     stop = (".",) if version == "v2" else ()
     musicality = MUSICALITY_TAGS if version == "v2" else ()
     return TextTokenizers(

@@ -1,4 +1,4 @@
-"""A song request -> the two texts that the language model reads, for both model generations (LeVo spec 9.1)."""
+"""A song request -> the two texts that the language model reads, for both model generations."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class PromptTexts:
 
     @property
     def null_description(self) -> str | None:
-        """Quirk: guidance steers away from 'low musicality' where the conditional text asks for the high one."""
+        """Quirk: guidance steers away from low musicality where the conditional text asks for the high one."""
         return _NULL_DESCRIPTION if self.description and _BEST in self.description else None
 
 

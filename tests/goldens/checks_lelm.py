@@ -27,7 +27,9 @@ CPU = {"dtype": torch.float32, "device": torch.device("cpu")}
 
 
 @cache
-def load_case_model(weights: Path, config: Path, tokenizer: Path, version: str) -> tuple[LeLM, TextTokenizers]:
+def load_case_model(
+    weights: Path, config: Path, tokenizer: Path, version: str
+) -> tuple[LeLM, TextTokenizers]:
     state = read_state_dict(weights)
     tokenizers = load_tokenizers(tokenizer, version)
     shapes = {name.replace("audiolm.", ""): tuple(t.shape) for name, t in state.items()}
@@ -157,7 +159,7 @@ def check_half(lm: LeLM, conditions, columns: Tensor, expected: Tensor) -> None:
     assert_close(logits, expected, 0.05, "float16 logits")
 
 
-class record_outputs:  # noqa: N801 - reads as a function
+class record_outputs:
     """Keep the last output of every module (and the input of the stacks) under its name."""
 
     def __init__(self, lm: LeLM) -> None:
@@ -252,7 +254,9 @@ def check_sampling(folder: Path, meta: dict) -> None:
     for k, kept in enumerate(meta["kept_counts"]):
         ids = probs[k].nonzero().flatten()
         assert ids.numel() == kept
-        expected = torch.zeros_like(probs[k]).scatter_(0, recorded[f"stream{k}_ids"], recorded[f"stream{k}_probs"])
+        expected = torch.zeros_like(probs[k]).scatter_(
+            0, recorded[f"stream{k}_ids"], recorded[f"stream{k}_probs"]
+        )
         assert_close(probs[k], expected, tolerance["probs"], f"probabilities of stream {k}")
 
 
@@ -301,7 +305,9 @@ def replay_steps(lm: LeLM, conditions, banned, options: SamplingOptions, recorde
     assert_same(streams.codes(), recorded["tokens"], "codes")
 
 
-def replay_generate(lm: LeLM, conditions, banned, options: SamplingOptions, recorded: dict, meta: dict) -> None:
+def replay_generate(
+    lm: LeLM, conditions, banned, options: SamplingOptions, recorded: dict, meta: dict
+) -> None:
     """The real loop with the recorded draws: same song, never more steps than the reference."""
     draws = iter(recorded["sampled"])
     frames = list(
@@ -313,7 +319,9 @@ def replay_generate(lm: LeLM, conditions, banned, options: SamplingOptions, reco
     assert frames[-1].length == meta["final_length"]
     assert_same(frames[-1].codes(), recorded["tokens"], "codes of the generation loop")
     if options.temperature <= 0 or options.top_k == 1:
-        greedy = [*generate(lm, conditions, meta["T"], replace(options, temperature=0.0), banned=banned, **CPU)]
+        greedy = [
+            *generate(lm, conditions, meta["T"], replace(options, temperature=0.0), banned=banned, **CPU)
+        ]
         assert_same(greedy[-1].codes(), recorded["tokens"], "greedy codes")
 
 

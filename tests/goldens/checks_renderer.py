@@ -1,6 +1,5 @@
 """Checks of the renderer's cases, one function per `kind`."""
 
-import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -37,7 +36,13 @@ def case_renderer(folder: Path, meta: dict) -> FlowRenderer:
     dims = meta["dims"]
     renderer = load_case_renderer((folder / meta["weights"]["model"]).resolve(), dims["n_head"])
     config = renderer.config
-    actual = (config.latent_dim, config.hidden_size, config.num_hidden_layers, config.head_dim, config.window_frames)
+    actual = (
+        config.latent_dim,
+        config.hidden_size,
+        config.num_hidden_layers,
+        config.head_dim,
+        config.window_frames,
+    )
     assert actual == tuple(dims[k] for k in ("latent_dim", "hidden", "n_layer", "head_dim", "n_positions"))
     return renderer
 
@@ -49,7 +54,9 @@ def standin_decoder(folder: Path, meta: dict) -> tuple[Callable[[Tensor], Tensor
     hop = up[0].shape[-1] // 2
 
     def decode(latents: Tensor) -> Tensor:
-        return conv_transpose1d(torch.tanh(conv1d(latents, *conv, padding=21, dilation=7)), *up, stride=hop, padding=hop // 2)
+        return conv_transpose1d(
+            torch.tanh(conv1d(latents, *conv, padding=21, dilation=7)), *up, stride=hop, padding=hop // 2
+        )
 
     return decode, hop
 
@@ -202,7 +209,10 @@ def check_solver(folder: Path, meta: dict) -> None:
     )
     handle.remove()
     assert_close(latents, recorded["latents"], atol, "latents")
-    latent_dim, batch = renderer.config.latent_dim, params["batch"] if "batch" in params else inputs["noise"].shape[0]
+    latent_dim, batch = (
+        renderer.config.latent_dim,
+        params["batch"] if "batch" in params else inputs["noise"].shape[0],
+    )
     for step, (frames, out) in enumerate(seen):
         if f"model_input_{step}" in inside:
             assert_close(frames, inside[f"model_input_{step}"], atol, f"estimator input {step}")

@@ -77,7 +77,11 @@ def stored_shapes(config: OobleckConfig) -> dict[str, tuple[int, ...]]:
 @torch.inference_mode()
 def check_autoencoder(folder: Path, meta: dict) -> None:
     config = case_config(meta)
-    vae, inputs, recorded = case_vae(folder, meta, config), tensors(folder, "inputs"), tensors(folder, "outputs")
+    vae, inputs, recorded = (
+        case_vae(folder, meta, config),
+        tensors(folder, "inputs"),
+        tensors(folder, "outputs"),
+    )
     atol = meta["tolerance"]["float32_max_abs"]
     seen: dict[str, Tensor] = {}
     handles = [m.register_forward_hook(keep(seen, n)) for n, m in vae.named_modules()]

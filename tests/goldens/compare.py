@@ -13,7 +13,9 @@ def tensors(folder: Path, name: str) -> dict[str, Tensor]:
 
 
 def assert_close(actual: Tensor, expected: Tensor, atol: float, what: str) -> None:
-    assert actual.shape == expected.shape, f"{what}: shape {tuple(actual.shape)}, recorded {tuple(expected.shape)}"
+    assert actual.shape == expected.shape, (
+        f"{what}: shape {tuple(actual.shape)}, recorded {tuple(expected.shape)}"
+    )
     infinite = expected.isinf()
     assert torch.equal(actual.isinf(), infinite), f"{what}: infinities differ"
     error = (actual.double() - expected.double())[~infinite].abs()

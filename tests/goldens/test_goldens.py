@@ -35,5 +35,7 @@ CASES = find_cases()
 @pytest.mark.parametrize(("folder", "meta"), CASES or [pytest.param(None, None, id="none")])
 def test_golden(folder: Path, meta: dict) -> None:
     checks = CHECKS[meta["area"]]
-    assert meta["kind"] in checks, f"unknown kind of case '{meta['kind']}' in {folder}; teach it to {__file__}"
+    assert meta["kind"] in checks, (
+        f"unknown kind of case '{meta['kind']}' in {folder}; teach it to {__file__}"
+    )
     checks[meta["kind"]](folder, meta)

@@ -145,6 +145,7 @@ def test_keywords_in_takes_the_longest_and_whole_words_only():
     assert keywords_in("一首悲伤的女声钢琴曲") == Description(
         ("female",), emotion=("sad",), instruments=("piano",)
     )
+    assert keywords_in("some folk rock tune").genre == ("folk rock",)
     assert keywords_in("nothing to see") == Description()
 
 
@@ -178,6 +179,19 @@ def test_full_width_commas_and_chinese_words_are_converted_and_told():
         '"流行" is read as "pop"',
     ):
         assert expected in warned(text)
+
+
+@pytest.mark.parametrize("text", ["p[q;[verse] ][r, pop]s", "pop[", "[a. b]c, [", "][, [x][y]"])
+def test_brackets_without_partner_are_kept(text):
+    description = Description.parse(text)
+    assert Description.parse(description.format()) == description
+    assert sorted(c for c in description.format() if c in "[]") == sorted(c for c in text if c in "[]")
+
+
+def test_a_repeated_bracket_tag_does_not_join_its_neighbours():
+    description = Description.parse("[x], p[a[x]b]")
+    assert description.extra == ("[x]", "p[a", "b]")
+    assert Description.parse(description.format()) == description
 
 
 def test_unknown_foreign_words_are_kept():

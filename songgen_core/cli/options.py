@@ -1,0 +1,150 @@
+"""Every command's options. Nothing heavy is imported here: `songgen --help` answers at once."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from .. import __version__
+from ..configs import VARIANTS, OutputType
+
+# What the library offers, told here again because asking it would load torch; a test compares.
+FORMATS = ("flac", "wav", "wav32", "mp3")
+DTYPES = ("float32", "float16", "bfloat16")
+OUTPUTS: tuple[str, ...] = get_args(OutputType)
+SAMPLING = ("temperature", "top_k", "top_p", "cfg_scale", "repetition_window")
+
+_SING_EXAMPLE = 'songgen sing lyrics.txt -o song.flac --tags "female, pop, piano, the bpm is 110" --seed 1'
+_NO_MODEL = "without one, --model selftest makes noise on any machine"
+
+
+class UsageError(Exception):
+    """A call that argparse refuses."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises where argparse would print its usage and leave."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see '{self.prog} --help'")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; the chosen one is in `args.command`."""
+    parser = _Parser(
+        prog="songgen",
+        description="Whole songs with vocals from lyrics and a style.",
+        epilog=f"example: {_SING_EXAMPLE}",
+    )
+    parser.add_argument("--version", action="version", version=f"SongGen {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_sing(commands.add_parser("sing", help="make one song", epilog=f"example: {_SING_EXAMPLE}"))
+    _add_batch(commands.add_parser("batch", help="make the songs of a JSONL file; can be resumed"))
+    _add_convert(commands.add_parser("convert", help="turn a weight file into a small safetensors file"))
+    _add_info(commands.add_parser("info", help="show this machine, the models found, or what a file is"))
+    return parser
+
+
+def _add_sing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("lyrics", metavar="LYRICS", help="text file with lyrics, or - for standard input")
+    parser.add_argument(
+        "-o", "--file", type=Path, required=True, metavar="FILE", help="audio file to write: .flac .wav .mp3"
+    )
+    parser.add_argument(
+        "--tags", default="", metavar="TEXT", help='style, such as "female, pop, piano, the bpm is 110"'
+    )
+    _whole(parser, "--seed", None, "same seed, same song (default: a random one, which is shown)")
+    _add_song_options(parser)
+    _add_model_options(parser)
+    _add_report_options(parser)
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("songs", type=Path, metavar="SONGS.jsonl", help="one song per line: idx, gt_lyric, ...")
+    parser.add_argument(
+        "-d", "--folder", type=Path, required=True, metavar="FOLDER", help="where songs and results.jsonl go"
+    )
+    _whole(parser, "--seed", 0, "from which songs without a seed get their own, by idx (default: 0)")
+    _add_song_options(parser)
+    _add_model_options(parser)
+    _add_report_options(parser)
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="SRC", help="song model, two-track codec or VAE file")
+    parser.add_argument("target", type=Path, metavar="DST", help="folder, or a name ending in .safetensors")
+    parser.add_argument("--dtype", choices=DTYPES, default="float16", help="of a song model (default: float16)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    _add_report_options(parser)
+
+
+def _add_info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", metavar="PATH_OR_NAME", help="a weight file, model folder or name")
+    _add_models_dir(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_song_options(parser: argparse.ArgumentParser) -> None:
+    song = parser.add_argument_group("song")
+    _real(song, "--duration", "longest song in seconds (default: the model's limit)")
+    song.add_argument("--output", choices=OUTPUTS, default="mixed", help="default: mixed; separate: all three")
+    song.add_argument("--format", choices=FORMATS, help="default: by the extension; wav32 is float")
+    song.add_argument("--overwrite", action="store_true", help="replace existing files")
+    sampling = parser.add_argument_group("sampling (defaults suit the model)")
+    _real(sampling, "--temperature", "0 always takes the most likely code")
+    _whole(sampling, "--top-k", None, "candidates of the mixed stream, 0 is all")
+    _real(sampling, "--top-p", "share of probability to draw from, 0 is off")
+    _real(sampling, "--cfg-scale", "strength of guidance by lyrics and style")
+    _whole(sampling, "--repetition-window", None, "frames in which repeated codes are penalised, 0 is off")
+    rendering = parser.add_argument_group("rendering")
+    _whole(rendering, "--steps", 10, "Euler steps per window (default: 10)")
+    _real(rendering, "--guidance-scale", "strength of guidance (default: 1.5)", 1.5)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model", metavar="NAME", help=f"name, folder or file (default: the only one found); {_NO_MODEL}"
+    )
+    _add_models_dir(model)
+    model.add_argument(
+        "--variant", help=f"published sizes, where no config.yaml lies there: {', '.join(VARIANTS)}"
+    )
+    model.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    model.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="default: auto")
+    model.add_argument("--low-memory", action="store_true", help="one network on the device at a time")
+
+
+def _add_models_dir(parser: Any) -> None:
+    parser.add_argument(
+        "--models-dir",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="where models lie; may be repeated (default: $SONGGEN_MODELS, else ./models)",
+    )
+
+
+def _add_report_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no summary, only warnings")
+
+
+def _whole(parser: Any, name: str, default: int | None, text: str) -> None:
+    parser.add_argument(name, type=_number(int, "a whole number"), default=default, metavar="N", help=text)
+
+
+def _real(parser: Any, name: str, text: str, default: float | None = None) -> None:
+    parser.add_argument(name, type=_number(float, "a number"), default=default, metavar="X", help=text)
+
+
+def _number(kind: Callable[[str], Any], expected: str) -> Callable[[str], Any]:
+    """An argument type whose error says what to give."""
+
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}; give {expected}") from None
+
+    return read
