@@ -2,112 +2,140 @@
 
 import json
 import pickle
-import struct
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from ..errors import CheckpointError
 
+Shapes = dict[str, tuple[int, ...]]
+
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 _LFS_MARK = b"version https://git-lfs"
+_ZIP_MARK, _PICKLE_MARK = b"PK\x03\x04", b"\x80\x02"  # torch.save since 1.6, and before
+_MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+_AGAIN = "delete it and download it again"
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors, .pt, .pth, .ckpt or .bin file, memory-mapped where the format allows.
+    """Tensors of a .safetensors, .pt, .pth, .ckpt or .bin file, by name.
 
-    Accepts a `state_dict` wrapper. Never unpickles anything but tensors. Raises CheckpointError.
+    Tensors are views of the mapped file: one that nobody touches costs no memory (only torch files older
+    than the zip format are read whole). Accepts a `state_dict` wrapper. Never unpickles anything but
+    tensors. Raises CheckpointError.
     """
-    check_file(path)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix in TORCH_SUFFIXES:
-        return _read_torch(path)
-    allowed = ", ".join((".safetensors", *TORCH_SUFFIXES))
-    raise CheckpointError(f"{path}: unknown kind of weight file '{path.suffix}'; use one of {allowed}")
+    _check_weight_file(path)
+    if path.suffix != ".safetensors":
+        return _read_torch(path, "cpu")
+    _read_header(path)
+    with _explained(path), safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+
+
+def tensor_shapes(path: Path) -> Shapes:
+    """Names and shapes without reading the weights. Raises CheckpointError."""
+    _check_weight_file(path)
+    if path.suffix != ".safetensors":
+        return {name: tuple(tensor.shape) for name, tensor in _read_torch(path, "meta").items()}
+    header = _read_header(path)
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The notes in the header of a .safetensors file; torch files have none. Raises CheckpointError."""
+    _check_weight_file(path)
+    return _read_header(path).get("__metadata__", {}) if path.suffix == ".safetensors" else {}
 
 
 def check_file(path: Path) -> None:
-    """Raise CheckpointError for a missing file, a folder, an empty file or a Git-LFS pointer."""
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist; check the spelling or download the model")
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; name the weight file in it")
+    """Raise CheckpointError for a missing or forbidden file, a folder, an empty file or a Git-LFS pointer."""
     try:
+        if path.is_dir():
+            raise CheckpointError(f"{path} is a folder; name the file in it")
         with path.open("rb") as file:
             head = file.read(len(_LFS_MARK))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path} does not exist; check the spelling or download the model"
+        ) from error
+    except PermissionError as error:
+        raise CheckpointError(f"{path} cannot be read (permission denied); check its permissions") from error
     if not head:
-        raise CheckpointError(f"{path} is empty; the download failed, so delete it and download it again")
+        raise CheckpointError(f"{path} is empty: the download failed; {_AGAIN}")
     if head == _LFS_MARK:
         raise CheckpointError(
             f"{path} is a Git-LFS pointer, not the file itself; run 'git lfs pull' or download the real file"
         )
 
 
-def safetensors_header(path: Path) -> dict[str, dict]:
-    """Names -> {dtype, shape, data_offsets} of a safetensors file; raises CheckpointError if it is cut short."""
+def _check_weight_file(path: Path) -> None:
+    check_file(path)
+    if path.suffix not in WEIGHT_SUFFIXES:
+        allowed = ", ".join(WEIGHT_SUFFIXES)
+        raise CheckpointError(f"{path}: unknown kind of weight file '{path.suffix}'; use one of {allowed}")
+
+
+def _read_header(path: Path) -> dict[str, dict]:
+    """Names -> {dtype, shape, data_offsets} of a safetensors file, and `__metadata__`."""
     size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= 100_000_000:
-            raise CheckpointError(f"{path} is not a safetensors file; download it again")
-        raw = file.read(length)
-    if len(raw) < length:
-        raise _truncated(path, size, 8 + length)
-    try:
-        header = json.loads(raw)
-    except ValueError as error:
-        raise CheckpointError(f"{path} has a damaged safetensors header; download it again") from error
-    header.pop("__metadata__", None)
-    end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    if size < end:
-        raise _truncated(path, size, end)
+    with _explained(path), path.open("rb") as file:
+        end = 8 + int.from_bytes(file.read(8), "little")
+        if end > _MAX_HEADER:
+            raise CheckpointError(f"{path} is no safetensors file (perhaps a web page or a text); {_AGAIN}")
+        _check_size(path, size, end)
+        header = json.loads(file.read(end - 8))
+        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        _check_size(path, size, end + max((int(entry["data_offsets"][1]) for entry in tensors), default=0))
+        for entry in tensors:
+            entry["shape"] = [int(n) for n in entry["shape"]]
     return header
 
 
-def _truncated(path: Path, size: int, expected: int) -> CheckpointError:
-    return CheckpointError(
-        f"{path} is cut short: {size:,} of {expected:,} bytes; the download did not finish, so delete it and"
-        " download it again"
-    )
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    safetensors_header(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged ({error}); download it again") from error
-
-
-def _read_torch(path: Path, device: str = "cpu") -> dict[str, Tensor]:
-    is_zip = zipfile.is_zipfile(path)
-    try:
-        loaded = torch.load(path, map_location=device, weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
+def _check_size(path: Path, size: int, expected: int) -> None:
+    if size < expected:
         raise CheckpointError(
-            f"{path} holds Python objects besides tensors, which could run code, and is refused; "
-            "get the file from its publisher or convert it to safetensors there"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = "cut short or damaged" if not is_zip else f"damaged ({str(error).splitlines()[0]})"
-        raise CheckpointError(f"{path} is {reason}; delete it and download it again") from error
+            f"{path} is cut short at {size:,} of {expected:,} bytes: the download did not finish; {_AGAIN}"
+        )
+
+
+def _read_torch(path: Path, device: str) -> dict[str, Tensor]:
+    with path.open("rb") as file:
+        mark = file.read(len(_ZIP_MARK))
+    if not mark.startswith((_ZIP_MARK, _PICKLE_MARK)):
+        raise CheckpointError(f"{path} is no PyTorch file (perhaps a web page or a text); {_AGAIN}")
+    with _explained(path):
+        loaded = torch.load(path, map_location=device, weights_only=True, mmap=mark == _ZIP_MARK)
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise CheckpointError(f"{path} is not a table of tensors; it is no model file of this family")
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
+        raise CheckpointError(f"{path} is no table of named tensors; choose the model's own weight file")
     return state
 
 
-def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes without reading the weights. Raises CheckpointError."""
-    check_file(path)
-    if path.suffix == ".safetensors":
-        return {name: tuple(entry["shape"]) for name, entry in safetensors_header(path).items()}
-    return {name: tuple(t.shape) for name, t in _read_torch(path, "meta").items()}
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Damage met while `path` is read -> CheckpointError; trouble of the machine keeps its kind, with the name."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except MemoryError as error:
+        raise MemoryError(f"not enough memory to read {path}") from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds Python objects besides tensors, or is damaged, and is refused because such objects can run"
+            " code; get the file from its publisher, best as .safetensors"
+        ) from error
+    except Exception as error:  # a damaged pickle or archive may raise anything
+        reason = str(error).partition("\n")[0][:120]
+        if "allocate memory" in str(error):
+            raise MemoryError(f"not enough memory to read {path} ({reason})") from error
+        raise CheckpointError(f"{path} is damaged or cut short ({reason}); {_AGAIN}") from error

@@ -82,6 +82,7 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", metavar="PATH_OR_NAME", help="a weight file, model folder or name")
     _add_models_dir(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(quiet=False)
 
 
 def _add_song_options(parser: argparse.ArgumentParser) -> None:

@@ -27,4 +27,4 @@ def ctrl_c() -> Iterator[IsCancelled]:
     try:
         yield lambda: pressed
     finally:
-        signal.signal(signal.SIGINT, former)
+        signal.signal(signal.SIGINT, former or signal.SIG_DFL)

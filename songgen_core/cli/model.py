@@ -1,0 +1,86 @@
+"""Which model a command uses, and what can be known of it before its weights are read."""
+
+import os
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..checkpoint.layout import find_model, list_models
+from ..checkpoint.load_model import language_model_config
+from ..configs import LeLMConfig
+from ..devices import choose_device, choose_dtype
+from ..errors import CheckpointError, UserError
+from ..pipeline import SongPipeline
+from ..selftest import LM_CONFIG, NOTICE, SELFTEST
+from ..text.bpe import QWEN2_FOLDER
+
+MODELS_VARIABLE = "SONGGEN_MODELS"
+
+
+@dataclass(frozen=True)
+class ChosenModel:
+    """A model whose files are all there; `config` is that of its language model."""
+
+    name: str
+    roots: tuple[Path, ...]
+    variant: str | None
+    device: str
+    dtype: str
+    low_memory: bool
+    config: LeLMConfig
+
+    @property
+    def notice(self) -> str | None:
+        """What must be said of everything that the model makes."""
+        return NOTICE if self.name == SELFTEST else None
+
+    def load(self) -> SongPipeline:
+        return SongPipeline.from_pretrained(
+            self.name,
+            roots=self.roots,
+            variant=self.variant,
+            device=self.device,
+            dtype=self.dtype,
+            low_memory=self.low_memory,
+        )
+
+
+def choose_model(args: Namespace) -> ChosenModel:
+    """The model that the options name, else the only one there is. Raises UserError, CheckpointError."""
+    choose_dtype(choose_device(args.device), args.dtype)
+    roots = model_folders(args.models_dir)
+    name = args.model or the_only_model(roots)
+    if name == SELFTEST:
+        if args.variant is not None:
+            raise UserError(f"--variant {args.variant} does not go with the self-test model; leave it out")
+        config = LM_CONFIG
+    else:
+        files = find_model(name, roots, args.variant)
+        config = language_model_config(files, files.tokenizer or QWEN2_FOLDER)
+    return ChosenModel(
+        name, tuple(roots), args.variant, args.device, args.dtype, args.low_memory, config
+    )
+
+
+def model_folders(given: list[Path] | None) -> list[Path]:
+    """Folders that hold models: as given, else $SONGGEN_MODELS, else ./models. Raises UserError."""
+    if given:
+        for folder in given:
+            if not folder.is_dir():
+                raise UserError(f"--models-dir {folder} is no folder; check the spelling")
+        return given
+    listed = os.environ.get(MODELS_VARIABLE, "")
+    return [Path(p) for p in listed.split(os.pathsep) if p] or [Path("models")]
+
+
+def the_only_model(roots: list[Path]) -> str:
+    """The name of the model under `roots`. Raises CheckpointError unless there is exactly one."""
+    models, looked = list_models(roots), ", ".join(map(str, roots))
+    if len(models) == 1:
+        return next(iter(models))
+    if models:
+        raise CheckpointError(f"several models lie in {looked}; choose one with --model: {', '.join(models)}")
+    raise CheckpointError(
+        f"no song model lies in {looked}; put a folder with model.pt and config.yaml there, or say where it is"
+        " with --model or --models-dir (--model selftest runs without one, but makes noise)"
+    )

@@ -1,0 +1,221 @@
+"""One song from request to file, as `sing` and `batch` make it."""
+
+import os
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..audio.files import SavedAudio, format_name, save_audio
+from ..configs import LeLMConfig, OutputType
+from ..errors import AudioError, UserError
+from ..generation.sampling import SamplingOptions
+from ..pipeline import RenderOptions, SongPipeline, SongResult, check_duration, check_seed, default_sampling
+from ..progress import IsCancelled, OnProgress
+from ..text.lyrics import Song, estimate_seconds
+from ..text.tags import Description
+from .options import SAMPLING
+
+_STEMS = ("vocal", "bgm", "mixed")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How songs are made: what the options say, the model's defaults where they are silent."""
+
+    sampling: Mapping[str, Any]
+    rendering: RenderOptions
+
+    @classmethod
+    def of(cls, args: Namespace) -> "Settings":
+        """Raises UserError for a value out of range."""
+        given = {name: value for name in SAMPLING if (value := getattr(args, name)) is not None}
+        SamplingOptions(**given)
+        return cls(given, RenderOptions(args.steps, args.guidance_scale))
+
+    def sampling_for(self, config: LeLMConfig) -> SamplingOptions:
+        return replace(default_sampling(config), **self.sampling)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A song that can be made, or so it seems before the model is loaded."""
+
+    lyrics: str
+    description: str
+    path: Path
+    seed: int
+    duration: float | None = None
+    output: OutputType = "mixed"
+    audio_format: str | None = None
+
+    def targets(self) -> dict[str, Path]:
+        """Output name -> file: `song.flac`, or `song.vocal.flac` and so on."""
+        if self.output != "separate":
+            return {self.output: self.path}
+        return {stem: self.path.with_name(f"{self.path.stem}.{stem}{self.path.suffix}") for stem in _STEMS}
+
+    def check(self, *, overwrite: bool) -> list[str]:
+        """Everything that needs no model; returns warnings. Raises UserError, LyricsError, AudioError."""
+        check_seed(self.seed)
+        if self.duration is not None and not self.duration >= 1:  # also catches NaN
+            raise UserError(f"duration is {self.duration:g} s; give 1 s or more")
+        song, description = Song.parse(self.lyrics), Description.parse(self.description)
+        for target in self.targets().values():
+            format_name(target, self.audio_format)
+            _check_target(target, overwrite)
+        return [*song.warnings(), *description.warnings()]
+
+    def check_length(self, config: LeLMConfig) -> list[str]:
+        """The duration against the model's limit; returns warnings. Raises UserError."""
+        check_duration(self.duration, config)
+        limit = self.duration or config.max_duration
+        seconds = estimate_seconds(Song.parse(self.lyrics))
+        if seconds <= limit:
+            return []
+        return [f"the lyrics need about {seconds:.0f} s, but the song stops at {limit:g} s: the end may be missing"]
+
+
+@dataclass(frozen=True)
+class MadeSong:
+    """A song on the disk."""
+
+    request: Request
+    result: SongResult
+    saved: dict[str, SavedAudio]
+    elapsed_seconds: float
+
+    @property
+    def peak(self) -> float:
+        return max(saved.peak for saved in self.saved.values())
+
+    @property
+    def limited(self) -> bool:
+        return any(saved.limited for saved in self.saved.values())
+
+    def summary(self) -> dict[str, Any]:
+        """What `--json` tells; real_time_factor is computing time per second of song."""
+        seconds = self.result.seconds
+        return {
+            "files": {name: str(saved.path) for name, saved in self.saved.items()},
+            "seconds": round(seconds, 3),
+            "seed": self.result.seed,
+            "model": self.result.model,
+            "ended": self.result.ended,
+            "peak": round(self.peak, 4),
+            "limited": self.limited,
+            "elapsed_seconds": round(self.elapsed_seconds, 2),
+            "real_time_factor": round(self.elapsed_seconds / seconds, 3),
+        }
+
+
+def make_song(
+    pipeline: SongPipeline,
+    request: Request,
+    settings: Settings,
+    *,
+    notice: str | None,
+    on_progress: OnProgress,
+    cancelled: IsCancelled,
+) -> MadeSong:
+    """Generate and save; all files of the song are there afterwards or none. Raises UserError, Cancelled."""
+    start = time.perf_counter()
+    try:
+        result = pipeline.generate(
+            request.lyrics,
+            Description.parse(request.description).format() or None,
+            seed=request.seed,
+            duration=request.duration,
+            sampling=settings.sampling_for(pipeline.lm.config),
+            rendering=settings.rendering,
+            output=request.output,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        advice = "use --low-memory, --dtype float16 or a shorter --duration"
+        raise UserError(f"{pipeline.device} has too little memory; {advice}") from error
+    saved = _save(request, result, _tags(request, result, notice))
+    return MadeSong(request, result, saved, time.perf_counter() - start)
+
+
+def _tags(request: Request, result: SongResult, notice: str | None) -> dict[str, str]:
+    """WAV keeps title, comment and encoded_by only, so the comment holds all that a repetition needs."""
+    origin = f"seed={result.seed}; model={result.model}"
+    parts = [Description.parse(request.description).format(), origin, notice]
+    return {
+        "title": request.path.stem,
+        "lyrics": request.lyrics.strip(),
+        "comment": " | ".join(part for part in parts if part),
+        "seed": str(result.seed),
+        "model": result.model,
+        # FFmpeg fills the field "encoder" with its own name, whatever it is told.
+        "encoded_by": f"SongGen {__version__}",
+    }
+
+
+def _save(request: Request, result: SongResult, tags: dict[str, str]) -> dict[str, SavedAudio]:
+    """Write all stems into a hidden folder beside their places, then move them there."""
+    folder = Path(os.path.abspath(request.path)).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    saved = {}
+    with tempfile.TemporaryDirectory(prefix=".songgen-", dir=folder) as hidden:
+        for name, target in request.targets().items():
+            try:
+                saved[name] = save_audio(
+                    Path(hidden, target.name),
+                    result.audio[name],
+                    result.sample_rate,
+                    audio_format=request.audio_format,
+                    tags=tags,
+                )
+            except AudioError as error:
+                raise AudioError(str(error).replace(hidden, str(folder))) from error
+        for name, audio in saved.items():
+            os.replace(audio.path, folder / audio.path.name)
+            saved[name] = replace(audio, path=folder / audio.path.name)
+    return saved
+
+
+def _check_target(path: Path, overwrite: bool) -> None:
+    """Raise AudioError unless `path` can be written."""
+    if path.is_dir():
+        raise AudioError(f"{path} is a folder; add a file name")
+    if path.exists() and not overwrite:
+        raise AudioError(f"{path} exists; use --overwrite or choose another name")
+    folder = next(parent for parent in Path(os.path.abspath(path)).parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise AudioError(f"{folder} cannot be written to ({reason}); choose another folder") from error
+
+
+def read_text(path: Path, limit: int = 1_000_000) -> str:
+    """Text of a small UTF-8 file. Raises UserError."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a text file")
+    try:
+        with path.open("rb") as file:
+            return decode_text(file.read(limit + 1), str(path), limit)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; check the spelling") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+
+
+def decode_text(raw: bytes, source: str, limit: int) -> str:
+    """UTF-8 bytes to text. Raises UserError."""
+    if len(raw) > limit:
+        raise UserError(f"{source} has more than {limit:,} bytes; it is no text of a song, name another file")
+    with suppress(UnicodeDecodeError):
+        return raw.decode("utf-8-sig")
+    raise UserError(f"{source} is not UTF-8 text; save it with the encoding UTF-8 in your editor")
