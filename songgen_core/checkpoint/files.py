@@ -1,5 +1,6 @@
 """Reading weight files without running anything from them, and saying what is wrong with a bad one."""
 
+import errno
 import json
 import pickle
 from collections.abc import Iterator
@@ -60,9 +61,7 @@ def check_file(path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(len(_LFS_MARK))
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path} does not exist; check the spelling or download the model"
-        ) from error
+        raise CheckpointError(f"{path} does not exist; check the spelling or download the model") from error
     except PermissionError as error:
         raise CheckpointError(f"{path} cannot be read (permission denied); check its permissions") from error
     if not head:
@@ -120,22 +119,24 @@ def _read_torch(path: Path, device: str) -> dict[str, Tensor]:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Damage met while `path` is read -> CheckpointError; trouble of the machine keeps its kind, with the name."""
+    """Damage of `path` -> CheckpointError; trouble of the machine keeps its kind and gains the name."""
     try:
         yield
     except CheckpointError:
         raise
-    except MemoryError as error:
-        raise MemoryError(f"not enough memory to read {path}") from error
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds Python objects besides tensors, or is damaged, and is refused because such objects can run"
-            " code; get the file from its publisher, best as .safetensors"
-        ) from error
-    except Exception as error:  # a damaged pickle or archive may raise anything
-        reason = str(error).partition("\n")[0][:120]
-        if "allocate memory" in str(error):
-            raise MemoryError(f"not enough memory to read {path} ({reason})") from error
-        raise CheckpointError(f"{path} is damaged or cut short ({reason}); {_AGAIN}") from error
+    except Exception as error:  # a damaged archive or pickle may raise anything
+        raise _explanation(path, error) from error
+
+
+def _explanation(path: Path, error: Exception) -> Exception:
+    reason = str(error).partition("\n")[0][:120]
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return MemoryError(f"not enough memory to read {path} ({reason})")
+    if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which torch raises for a short archive
+        return OSError(error.errno, error.strerror or reason, str(path))
+    if isinstance(error, pickle.UnpicklingError):
+        return CheckpointError(
+            f"{path} is damaged or holds Python objects besides tensors, which can run code, and is refused;"
+            " get the file from its publisher, best as .safetensors"
+        )
+    return CheckpointError(f"{path} is damaged or cut short ({reason}); {_AGAIN}")

@@ -23,9 +23,10 @@ def _llama(theirs: str, ours: str) -> KeyMap:
     return {**layers, f"{theirs}.model.norm.weight": f"{ours}.norm.weight"}
 
 
+LM_PREFIX = "audiolm."  # of every language model name in a published model.pt
 _CONDITIONERS = "condition_provider.conditioners"
 
-# model.pt, after the prefix "audiolm." is gone. The conditioner named "description" holds the lyrics,
+# model.pt, after the prefix is gone. The conditioner named "description" holds the lyrics,
 # "type_info" the description.
 LELM: KeyMap = {
     "emb.0.weight": "code_embeddings.0.weight",
@@ -89,7 +90,9 @@ RENDERER: KeyMap = {
 }
 
 # GPT-2 "Conv1D" matrices, stored [in, out]: transposed on load.
-RENDERER_TRANSPOSED = tuple(f"{_BLOCK}.{k}.weight" for k in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"))
+RENDERER_TRANSPOSED = tuple(
+    f"{_BLOCK}.{k}.weight" for k in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+)
 
 # Everything else in that file: prompt encoder, training losses, and zero_cond_embedding1, which only ever
 # replaces frames of mask class 0 - there are none when rendering.

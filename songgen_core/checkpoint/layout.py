@@ -3,26 +3,46 @@
 Files are recognised by what is in them; names only decide where to look first.
 """
 
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Literal
 
-from ..configs import VARIANTS
+from ..configs import FRAME_RATE, SAMPLE_RATE, VARIANTS
 from ..errors import CheckpointError
-from .files import TORCH_SUFFIXES, tensor_shapes
+from .files import WEIGHT_SUFFIXES, Shapes, tensor_shapes
+from .keymaps import LM_PREFIX
 
-Kind = Literal["lm", "codec", "mixed_codec", "vae", "separator"]
+Kind = Literal["lm", "fused_lm", "codec", "mixed_codec", "vae", "separator"]
 
-WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
-_SEARCH_DEPTH = 4
+_SEARCH_DEPTH, _MAX_FOLDERS = 4, 2000  # a root that is no model folder (a whole disk) must not stall us
 _LM_SIGN = "transformer2.model.layers.0.self_attn.q_proj.weight"
-_NEEDED: dict[str, str] = {
+_UPSAMPLING = re.compile(
+    r"decoder\.layers\.\d+\.layers\.1\.(weight|weight_v|parametrizations\.weight\.original1)"
+)
+_WHAT: dict[Kind | None, str] = {
+    "fused_lm": "a song model with fused projections, as a fork saves it",
+    "codec": "the two-track codec",
+    "mixed_codec": "the mixed codec",
+    "vae": "the VAE",
+    "separator": "the stem separator",
+    None: "no file of this family",
+}
+_NEEDED = {
     "codec": "the two-track codec, ckpt/model_septoken/model_2.safetensors",
     "vae": "the VAE, ckpt/vae/autoencoder_music_1320k.ckpt",
 }
 _LIKELY_NAMES = {"codec": ("septoken", "model_2"), "vae": ("vae", "autoencoder")}
+# Folders of the shared files, seen from the folder of the song model and from the two above it.
+_SHARED_FOLDERS = tuple(
+    Path(base, folder)
+    for base in ("", "ckpt", "common", "common/ckpt")
+    for folder in ("", "model_septoken", "vae")
+)
 
 
 @dataclass(frozen=True)
@@ -40,18 +60,29 @@ class ModelFiles:
 
 def identify(path: Path) -> Kind | None:
     """What a weight file is, from its key names. Raises CheckpointError for a file that cannot be read."""
-    stat = path.stat()
+    try:
+        stat = path.stat()
+    except OSError:
+        return _kind(tensor_shapes(path))  # which explains what is wrong
     return _identify(path, stat.st_size, stat.st_mtime_ns)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _identify(path: Path, size: int, modified: int) -> Kind | None:
-    names = {n.removeprefix("audiolm.") for n in tensor_shapes(path)}
-    if _LM_SIGN in names:
-        return "lm"
+    return _kind(tensor_shapes(path))
+
+
+def _kind(shapes: Shapes) -> Kind | None:
+    names = {n.removeprefix(LM_PREFIX) for n in shapes}
+    if any(n.startswith("transformer2.") for n in names):
+        return "lm" if _LM_SIGN in names else "fused_lm"
+    if "rvq_bestrq_bgm_emb.quantizers.0.codebook.weight" in names:
+        return "codec" if any(n.startswith("cfm_wrapper.estimator.") for n in names) else None
     if "rvq_bestrq_emb.quantizers.0.codebook.weight" in names:
-        return "codec" if "rvq_bestrq_bgm_emb.quantizers.0.codebook.weight" in names else "mixed_codec"
-    if any(n.startswith("decoder.layers.0.") for n in names):
+        return "mixed_codec"
+    # Other models have the same VAE with another frame rate; a kernel is two strides wide.
+    kernels = [shape[-1] for name, shape in shapes.items() if _UPSAMPLING.fullmatch(name) and shape]
+    if kernels and prod(k // 2 for k in kernels) == SAMPLE_RATE // FRAME_RATE:
         return "vae"
     return "separator" if "crosstransformer.layers.0.gamma_1.scale" in names else None
 
@@ -68,49 +99,63 @@ def list_models(roots: Iterable[Path]) -> dict[str, Path]:
 
 def _is_song_model(path: Path) -> bool:
     """A weight file called model.* beside a config.yaml is taken at its word, others are looked into."""
-    if path.stem == "model" and (path.parent / "config.yaml").exists():
-        return True
     try:
-        return identify(path) == "lm"
-    except (CheckpointError, OSError):
+        with_config = path.stem == "model" and (path.parent / "config.yaml").exists()
+        return with_config or identify(path) == "lm"
+    except (CheckpointError, OSError, MemoryError):
         return False  # damaged or unreadable: named when somebody asks for it
 
 
 def _model_name(path: Path) -> str:
-    return path.parent.name if path.stem == "model" else path.stem
+    return path.absolute().parent.name if path.stem == "model" else path.stem
 
 
-def weight_files(root: Path, depth: int = _SEARCH_DEPTH) -> Iterator[Path]:
+def weight_files(root: Path) -> Iterator[Path]:
     """Weight files under `root`, nearest first; hidden files and folders are skipped."""
-    try:
-        entries = sorted(p for p in root.iterdir() if not p.name.startswith("."))
-    except OSError:
-        return
-    yield from (p for p in entries if p.suffix in WEIGHT_SUFFIXES and p.is_file())
-    if depth > 0:
-        for folder in (p for p in entries if p.is_dir()):
-            yield from weight_files(folder, depth - 1)
+    level = [root]
+    seen: set[str] = set()
+    for _ in range(_SEARCH_DEPTH + 1):
+        below: list[Path] = []
+        for folder in level:
+            real = os.path.realpath(folder)
+            if real in seen or len(seen) >= _MAX_FOLDERS:
+                continue
+            seen.add(real)
+            files, folders = _list_folder(folder)
+            yield from files
+            below += folders
+        level = below
+
+
+def _list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Visible weight files (.safetensors first) and folders in `folder`; none if it cannot be read."""
+    _, folders, files = next(os.walk(folder), ("", [], []))
+    found = [folder / n for n in files if n.endswith(WEIGHT_SUFFIXES) and not n.startswith(".")]
+    found.sort(key=lambda p: (p.suffix != ".safetensors", p.name))
+    inside = [folder / n for n in sorted(folders) if not n.startswith(".")]
+    return [p for p in found if os.path.isfile(p)], inside
 
 
 def find_model(name: str | Path, roots: Sequence[Path] = (), variant: str | None = None) -> ModelFiles:
     """Files of the model `name`: one found under `roots`, or a path to its folder or weight file.
 
-    `variant` names the published variant where no config.yaml lies beside the weights. Raises
-    CheckpointError that says what is missing and where it was looked for.
+    `variant` names the published variant where no config.yaml lies beside the weights, and overrides one
+    that does. Raises CheckpointError that says what is missing and where it was looked for.
     """
     if variant is not None and variant not in VARIANTS:
         raise CheckpointError(f"variant '{variant}' is unknown; choose one of {', '.join(VARIANTS)}")
     weights = _find_weights(name, roots)
-    near = [weights.parent, *list(weights.parent.parents)[:2], *roots]
+    if (kind := identify(weights)) != "lm":
+        raise CheckpointError(f"{weights} is {_WHAT[kind]}; name the published song model (model.pt)")
     config = weights.parent / "config.yaml"
     has_config = config.exists() and variant is None
     return ModelFiles(
         name=_model_name(weights),
         weights=weights,
         config=config if has_config else None,
-        variant=None if has_config else variant or variant_by_name(weights),
-        codec=_find_shared("codec", near),
-        vae=_find_shared("vae", near),
+        variant=None if has_config else variant or _variant_by_name(weights),
+        codec=_find_shared("codec", weights, roots),
+        vae=_find_shared("vae", weights, roots),
         tokenizer=weights.parent if _has_tokenizer(weights.parent) else None,
     )
 
@@ -119,50 +164,79 @@ def _find_weights(name: str | Path, roots: Sequence[Path]) -> Path:
     models = list_models(roots)
     if str(name) in models:
         return models[str(name)]
-    path = Path(name).expanduser()
-    if path.is_file():
+    path = Path(os.path.expanduser(name))
+    if os.path.isfile(path):
         return path
-    if path.is_dir():
-        inside = list_models([path])
-        if len(inside) == 1:
-            return next(iter(inside.values()))
-        what = f"several song models ({', '.join(inside)}); name one of them" if inside else "no song model"
-        raise CheckpointError(f"{path} holds {what}")
+    if os.path.isdir(path):
+        return _only_model(path)
+    for unfit in (p for root in roots for p in weight_files(root) if _model_name(p) == str(name)):
+        return unfit  # which the caller explains
     known = ", ".join(models) or "none"
     looked = ", ".join(map(str, roots)) or "no folder"
-    raise CheckpointError(f"no model '{name}'; found {known} in {looked}. Give a name, a folder or 'selftest'")
-
-
-def variant_by_name(weights: Path) -> str:
-    """The published variant that a folder or file is named after. Raises CheckpointError if it is none."""
-    for raw in (weights.stem, weights.parent.name):
-        name = raw.lower().replace("_", "-").removeprefix("songgeneration-")
-        if name in VARIANTS:
-            return name
     raise CheckpointError(
-        f"no config.yaml beside {weights}, and its name is no published variant; put the published config.yaml"
-        f" there or name the variant ({', '.join(VARIANTS)})"
+        f"no model '{name}'; found {known} in {looked}. Give a name, a folder or 'selftest'"
     )
 
 
-def _find_shared(kind: Literal["codec", "vae"], folders: Sequence[Path]) -> Path:
+def _only_model(folder: Path) -> Path:
+    models = list(list_models([folder]).values())
+    if not models:
+        models = [p for p in weight_files(folder) if p.stem == "model"][:1]  # which the caller explains
+    if len(models) != 1:
+        several = f"several song models ({', '.join(map(str, models))}); name one of them"
+        raise CheckpointError(
+            f"{folder} holds {several if models else 'no song model; put config.yaml and model.pt there'}"
+        )
+    return models[0]
+
+
+def published_variant(name: str) -> str | None:
+    """The published variant that a folder or file is named after."""
+    plain = name.lower().replace("_", "-").removeprefix("songgeneration-")
+    return plain if plain in VARIANTS else None
+
+
+def _variant_by_name(weights: Path) -> str:
+    variant = published_variant(weights.stem) or published_variant(weights.absolute().parent.name)
+    if variant is None:
+        raise CheckpointError(
+            f"no config.yaml beside {weights}, and its name is no published variant; put the published"
+            f" config.yaml there or name the variant ({', '.join(VARIANTS)})"
+        )
+    return variant
+
+
+def _find_shared(kind: Literal["codec", "vae"], weights: Path, roots: Sequence[Path]) -> Path:
     """The first file of `kind`: likely names are opened first, then every weight file."""
-    seen: dict[Path, None] = {}
-    for folder in folders:
-        seen.update(dict.fromkeys(weight_files(folder)))
-    likely = [p for p in seen if any(n in str(p).lower() for n in _LIKELY_NAMES[kind])]
-    problem: CheckpointError | None = None
-    for path in dict.fromkeys([*likely, *seen]):
+    seen = list(dict.fromkeys(_candidates(weights, roots)))
+    likely = {p for p in seen if any(n in str(p).lower() for n in _LIKELY_NAMES[kind])}
+    problem: Exception | None = None
+    for path in sorted(seen, key=lambda p: p not in likely):
         try:
             if identify(path) == kind:
                 return path
-        except CheckpointError as error:
+        except (CheckpointError, OSError) as error:
             problem = problem or (error if path in likely else None)
     if problem is not None:
         raise problem
-    looked = ", ".join(dict.fromkeys(map(str, folders)))
-    raise CheckpointError(f"{_NEEDED[kind]} was not found in {looked}; download it from lglg666/SongGeneration-Runtime")
+    looked = ", ".join(dict.fromkeys(map(str, [weights.absolute().parent.parent, *roots])))
+    raise CheckpointError(
+        f"{_NEEDED[kind]} was not found in {looked}; download it from lglg666/SongGeneration-Runtime"
+    )
+
+
+def _candidates(weights: Path, roots: Sequence[Path]) -> Iterator[Path]:
+    """Weight files that may be shared ones: around the song model, then under the roots."""
+    home = weights.absolute().parent
+    yield from weight_files(home)
+    for above in list(home.parents)[:2]:
+        for folder in _SHARED_FOLDERS:
+            yield from _list_folder(above / folder)[0]
+    for root in roots:
+        yield from weight_files(root)
 
 
 def _has_tokenizer(folder: Path) -> bool:
-    return (folder / "tokenizer.json").exists() or all((folder / n).exists() for n in ("vocab.json", "merges.txt"))
+    return (folder / "tokenizer.json").exists() or all(
+        (folder / n).exists() for n in ("vocab.json", "merges.txt")
+    )

@@ -7,19 +7,19 @@ from it is ever evaluated.
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from ..configs import FRAME_RATE, VARIANTS, LeLMConfig, TextVersion
 from ..errors import CheckpointError
+from ..text.bpe import MUSICALITY_TAGS, QWEN_TOKENS
+from ..text.lyrics import STRUCTURE_TAGS
 from .files import Shapes, check_file
 from .layout import published_variant
 
 _PREFIX_ORDER = ["description", "prompt_audio", "type_info"]
 _PROMPT_LENGTH = "${eval:${prompt_len}*${audio_tokenizer_frame_rate}+2}"
-_QWEN_TOKENS, _MUSICALITY_TAGS = 3, 6  # <|endoftext|>, <|im_start|>, <|im_end|>; of v2 descriptions
-_STRUCTURE_TAGS = 13
 _MAX_LAYERS, _MAX_SIZE = 1000, 1_000_000
 
 
@@ -65,6 +65,23 @@ class _Section:
         )
 
 
+class _Rows(NamedTuple):
+    """Rows of the text tables."""
+
+    lyrics: int
+    structure: int
+    description: int
+
+    @classmethod
+    def of(cls, shapes: Shapes, source: Path) -> "_Rows":
+        tables = "description.output_proj", "description.structure_emb", "type_info.output_proj"
+        names = [f"condition_provider.conditioners.{table}.weight" for table in tables]
+        for name in names:
+            if not shapes.get(name):
+                raise CheckpointError(f"{source}: the weights lack {name}; download the model again")
+        return cls(*(shapes[name][0] for name in names))
+
+
 def read_lm_config(
     path: Path,
     shapes: Shapes,
@@ -82,8 +99,8 @@ def read_lm_config(
         raise lm.error("lm_type", f"is {lm.values['lm_type']!r}; only 'Llama' is supported")
     if root.section("fuser").required("prepend") != _PREFIX_ORDER:
         raise root.error("fuser.prepend", f"is not {_PREFIX_ORDER}")
-    prompt_frames = int(root.number("prompt_len") * FRAME_RATE)
-    tables = _table_rows(shapes, path)
+    prompt_frames = root.whole("prompt_len") * FRAME_RATE
+    rows = _Rows.of(shapes, path)
     config = LeLMConfig(
         hidden_size=lm.whole("dim"),
         intermediate_size=lm.whole("intermediate_size", 4096),
@@ -99,11 +116,13 @@ def read_lm_config(
         prompt_length=_prompt_length(conditioners, prompt_frames),
         prompt_frames=prompt_frames,
         max_duration=root.number("max_dur"),
-        text_version=text_version or detect_text_version(path, tables["description_vocab_size"], vocab_size),
+        text_version=text_version or detect_text_version(path, rows.description, vocab_size),
         delays=_delays(root, lm),
+        lyrics_vocab_size=rows.lyrics,
+        description_vocab_size=rows.description,
+        num_structures=rows.structure,
         codebook_size=lm.whole("code_size", 1024),
         cfg_scale=root.section("classifier_free_guidance").number("inference_coef", 1.5),
-        **tables,
     )
     _check_tables(config, vocab_size, path)
     return config
@@ -111,15 +130,22 @@ def read_lm_config(
 
 def published_lm_config(variant: str, shapes: Shapes, vocab_size: int, source: Path) -> LeLMConfig:
     """Config of a published variant whose config.yaml is not at hand; text tables sized from the file."""
-    config = replace(VARIANTS[variant].lm, **_table_rows(shapes, source))
+    rows = _Rows.of(shapes, source)
+    config = replace(
+        VARIANTS[variant].lm,
+        lyrics_vocab_size=rows.lyrics,
+        description_vocab_size=rows.description,
+        num_structures=rows.structure,
+    )
     _check_tables(config, vocab_size, source)
     return config
 
 
 def detect_text_version(path: Path, description_rows: int, vocab_size: int) -> TextVersion:
-    """v1 if the description table has no room for the words of v2 or the folder is a published v1 model's."""
-    if description_rows < vocab_size + _QWEN_TOKENS + _MUSICALITY_TAGS:
-        return "v1"
+    """By the rows of the description table; where they tell nothing, by a published folder name, else v2."""
+    rows_v2 = vocab_size + len(QWEN_TOKENS) + len(MUSICALITY_TAGS)
+    if description_rows <= rows_v2:
+        return "v2" if description_rows == rows_v2 else "v1"
     variant = published_variant(path.absolute().parent.name)
     return VARIANTS[variant].lm.text_version if variant else "v2"
 
@@ -139,7 +165,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _num_heads(lm: _Section) -> int:
     width, heads = lm.whole("dim"), lm.whole("num_heads", 8)
     if width % (2 * heads):
-        raise lm.error("num_heads", f"is {heads}, which does not divide lm.dim {width} into heads of even width")
+        raise lm.error(
+            "num_heads", f"is {heads}, which does not divide lm.dim {width} into heads of even width"
+        )
     return heads
 
 
@@ -152,9 +180,9 @@ def _prompt_length(conditioners: _Section, prompt_frames: int) -> int:
 
 def _delays(root: _Section, lm: _Section) -> tuple[int, ...]:
     pattern = root.section("codebooks_pattern")
-    delay = pattern.section("delay")
     if pattern.required("modeling") != "delay":
         raise pattern.error("modeling", f"is {pattern.values['modeling']!r}; only 'delay' is supported")
+    delay = pattern.section("delay")
     for key in ("flatten_first", "empty_initial"):
         if delay.values.get(key, 0) != 0:
             raise delay.error(key, f"is {delay.values[key]!r}; only 0 is supported")
@@ -170,39 +198,24 @@ def _is_delay(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_SIZE
 
 
-def _table_rows(shapes: Shapes, source: Path) -> dict[str, int]:
-    """Rows of the three text tables, under their names in LeLMConfig."""
-    names = {
-        "lyrics_vocab_size": "description.output_proj.weight",
-        "description_vocab_size": "type_info.output_proj.weight",
-        "num_structures": "description.structure_emb.weight",
-    }
-    rows = {}
-    for ours, theirs in names.items():
-        name = f"condition_provider.conditioners.{theirs}"
-        if not shapes.get(name):
-            raise CheckpointError(f"the weights of {source} lack {name}; download the song model again")
-        rows[ours] = shapes[name][0]
-    return rows
-
-
 def _check_tables(config: LeLMConfig, vocab_size: int, source: Path) -> None:
-    """Every id that the tokenizer makes must have its row, and the structure tags must be the ones it knows."""
-    own_tokens = vocab_size + _QWEN_TOKENS
-    if config.lyrics_vocab_size != own_tokens + _STRUCTURE_TAGS:
+    """Every id that the tokenizer makes needs its row, and the structure tags must be those it knows."""
+    own_tokens = vocab_size + len(QWEN_TOKENS)
+    lyrics_tokens = own_tokens + len(STRUCTURE_TAGS)
+    description_tokens = own_tokens + (len(MUSICALITY_TAGS) if config.text_version == "v2" else 0)
+    if config.lyrics_vocab_size != lyrics_tokens:
         raise CheckpointError(
-            f"the lyric table of {source} has {config.lyrics_vocab_size:,} rows, the tokenizer needs"
-            f" {own_tokens + _STRUCTURE_TAGS:,}: the model was made with another (older) structure vocabulary or"
-            " another tokenizer; use the published pair"
+            f"{source}: the lyric table has {config.lyrics_vocab_size:,} rows, the tokenizer needs"
+            f" {lyrics_tokens:,}: the model was made with another (older) structure vocabulary or another"
+            " tokenizer; use the published pair"
         )
-    description_tokens = own_tokens + (_MUSICALITY_TAGS if config.text_version == "v2" else 0)
     if config.description_vocab_size < description_tokens:
         raise CheckpointError(
-            f"the description table of {source} has {config.description_vocab_size:,} rows, {config.text_version}"
-            f" texts need {description_tokens:,}; is this a model of the other generation (v1, v2)?"
+            f"{source}: the description table has {config.description_vocab_size:,} rows, texts of"
+            f" {config.text_version} need {description_tokens:,}; choose the variant that the weights are of"
         )
-    if config.num_structures <= _STRUCTURE_TAGS:
+    if config.num_structures <= len(STRUCTURE_TAGS):
         raise CheckpointError(
-            f"the structure table of {source} has {config.num_structures} rows, the {_STRUCTURE_TAGS} tags need"
-            " one more than that; use the published model"
+            f"{source}: the structure table has {config.num_structures} rows, the tags need"
+            f" {len(STRUCTURE_TAGS) + 1}; use the published model"
         )

@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(stop) or STOPPED, INTERRUPTED, as_json)
     except OSError as error:
         return _fail(_advice(error), USER_ERROR, as_json)
+    except MemoryError as error:
+        what = str(error) or "not enough memory"
+        return _fail(f"{what}; close other programs or use a smaller model", USER_ERROR, as_json)
 
 
 def _fail(message: str, code: int, as_json: bool) -> int:

@@ -57,9 +57,7 @@ def choose_model(args: Namespace) -> ChosenModel:
     else:
         files = find_model(name, roots, args.variant)
         config = language_model_config(files, files.tokenizer or QWEN2_FOLDER)
-    return ChosenModel(
-        name, tuple(roots), args.variant, args.device, args.dtype, args.low_memory, config
-    )
+    return ChosenModel(name, tuple(roots), args.variant, args.device, args.dtype, args.low_memory, config)
 
 
 def model_folders(given: list[Path] | None) -> list[Path]:
@@ -81,6 +79,6 @@ def the_only_model(roots: list[Path]) -> str:
     if models:
         raise CheckpointError(f"several models lie in {looked}; choose one with --model: {', '.join(models)}")
     raise CheckpointError(
-        f"no song model lies in {looked}; put a folder with model.pt and config.yaml there, or say where it is"
-        " with --model or --models-dir (--model selftest runs without one, but makes noise)"
+        f"no song model lies in {looked}; put a folder with model.pt and config.yaml there, or say where"
+        " it is with --model or --models-dir (--model selftest runs without one, but makes noise)"
     )

@@ -60,7 +60,9 @@ def _add_sing(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("songs", type=Path, metavar="SONGS.jsonl", help="one song per line: idx, gt_lyric, ...")
+    parser.add_argument(
+        "songs", type=Path, metavar="SONGS.jsonl", help="one song per line: idx, gt_lyric, ..."
+    )
     parser.add_argument(
         "-d", "--folder", type=Path, required=True, metavar="FOLDER", help="where songs and results.jsonl go"
     )
@@ -73,7 +75,9 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
 def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="SRC", help="song model, two-track codec or VAE file")
     parser.add_argument("target", type=Path, metavar="DST", help="folder, or a name ending in .safetensors")
-    parser.add_argument("--dtype", choices=DTYPES, default="float16", help="of a song model (default: float16)")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float16", help="of a song model (default: float16)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     _add_report_options(parser)
 
@@ -88,7 +92,9 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
 def _add_song_options(parser: argparse.ArgumentParser) -> None:
     song = parser.add_argument_group("song")
     _real(song, "--duration", "longest song in seconds (default: the model's limit)")
-    song.add_argument("--output", choices=OUTPUTS, default="mixed", help="default: mixed; separate: all three")
+    song.add_argument(
+        "--output", choices=OUTPUTS, default="mixed", help="default: mixed; separate: all three"
+    )
     song.add_argument("--format", choices=FORMATS, help="default: by the extension; wav32 is float")
     song.add_argument("--overwrite", action="store_true", help="replace existing files")
     sampling = parser.add_argument_group("sampling (defaults suit the model)")

@@ -36,9 +36,8 @@ class Console:
             print(text, file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
-        if text not in self.warnings:
-            self.warnings.append(text)
-            print(f"songgen: warning: {text}", file=sys.stderr, flush=True)
+        self.warnings.append(text)
+        print(f"songgen: warning: {text}", file=sys.stderr, flush=True)
 
     def problem(self, text: str) -> None:
         """An error that does not end the command."""

@@ -4,19 +4,18 @@ import os
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import __version__
+from .. import SamplingOptions, __version__
 from ..audio.files import SavedAudio, format_name, save_audio
 from ..configs import LeLMConfig, OutputType
 from ..errors import AudioError, UserError
-from ..generation.sampling import SamplingOptions
 from ..pipeline import RenderOptions, SongPipeline, SongResult, check_duration, check_seed, default_sampling
 from ..progress import IsCancelled, OnProgress
 from ..text.lyrics import Song, estimate_seconds
@@ -80,7 +79,7 @@ class Request:
         seconds = estimate_seconds(Song.parse(self.lyrics))
         if seconds <= limit:
             return []
-        return [f"the lyrics need about {seconds:.0f} s, but the song stops at {limit:g} s: the end may be missing"]
+        return [f"the lyrics need about {seconds:.0f} s, the song stops at {limit:g} s and may lack its end"]
 
 
 @dataclass(frozen=True)
@@ -164,24 +163,35 @@ def _tags(request: Request, result: SongResult, notice: str | None) -> dict[str,
 def _save(request: Request, result: SongResult, tags: dict[str, str]) -> dict[str, SavedAudio]:
     """Write all stems into a hidden folder beside their places, then move them there."""
     folder = Path(os.path.abspath(request.path)).parent
-    folder.mkdir(parents=True, exist_ok=True)
     saved = {}
-    with tempfile.TemporaryDirectory(prefix=".songgen-", dir=folder) as hidden:
+    with _hidden_folder(folder) as hidden:
         for name, target in request.targets().items():
-            try:
-                saved[name] = save_audio(
-                    Path(hidden, target.name),
-                    result.audio[name],
-                    result.sample_rate,
-                    audio_format=request.audio_format,
-                    tags=tags,
-                )
-            except AudioError as error:
-                raise AudioError(str(error).replace(hidden, str(folder))) from error
+            saved[name] = save_audio(
+                hidden / target.name,
+                result.audio[name],
+                result.sample_rate,
+                audio_format=request.audio_format,
+                tags=tags,
+            )
         for name, audio in saved.items():
             os.replace(audio.path, folder / audio.path.name)
             saved[name] = replace(audio, path=folder / audio.path.name)
     return saved
+
+
+@contextmanager
+def _hidden_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder in `folder`, which is made if need be; errors speak of `folder`."""
+    hidden = str(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".songgen-", dir=folder) as hidden:
+            yield Path(hidden)
+    except AudioError as error:
+        raise AudioError(str(error).replace(hidden, str(folder))) from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise AudioError(f"{folder} cannot be written to ({reason}); choose another folder") from error
 
 
 def _check_target(path: Path, overwrite: bool) -> None:

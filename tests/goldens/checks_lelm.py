@@ -150,13 +150,13 @@ def check_forward(folder: Path, meta: dict) -> None:
 
 
 def check_half(lm: LeLM, conditions, columns: Tensor, expected: Tensor) -> None:
-    """The whole network in float16; informative tolerance of the recording."""
+    """The whole network in float16; informative, as rounding differs between kernels."""
     half = LeLM(lm.config)
     half.load_state_dict(lm.state_dict())
     half.half()
     with torch.inference_mode():
         logits = half(columns.expand(2, -1, -1), prefix=half.conditioner(conditions))
-    assert_close(logits, expected, 0.05, "float16 logits")
+    assert_close(logits, expected, 0.02 * expected.abs().max().item(), "float16 logits")
 
 
 class record_outputs:

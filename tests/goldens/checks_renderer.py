@@ -302,15 +302,16 @@ def check_plan(folder: Path, meta: dict) -> None:
     recorded = tensors(folder, "outputs")
     for row in meta["params"]["rows"]:
         prompt_codes, prompt_frames = row["prompt_code_frames"], row["prompt_latent_frames"]
-        plan = plan_windows(prompt_codes + row["T"], prompt_frames, 1000)
-        expected = recorded[row["index_tensor"]].long()
+        expected = recorded[row["index_tensor"]].long()  # (windows, N)
+        window_frames = expected.shape[-1]
+        plan = plan_windows(prompt_codes + row["T"], prompt_frames, window_frames)
         indices = torch.stack(plan.indices)
         # recorded: i >= 0 is generated code i, -1 - j is prompt code j
         ours = torch.where(indices >= prompt_codes, indices - prompt_codes, -1 - indices)
         assert_same(ours, expected, row["index_tensor"])
         assert len(plan.indices) == row["windows"]
         assert list(plan.contexts) == row["context"]
-        frames = [1000 - (prompt_frames if k == 0 else 0) for k in range(len(plan.indices))]
+        frames = [window_frames - (prompt_frames if k == 0 else 0) for k in range(len(plan.indices))]
         assert frames == row["decoder_frames"]
         assert output_samples(row["T"], 48000) == row["output_samples"]
     short = meta["target_length_one_sample_short_for_T_up_to_8000"]

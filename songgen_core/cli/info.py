@@ -1,0 +1,175 @@
+"""`songgen info`: this machine and the models on it, or what one file is."""
+
+import os
+import platform
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..checkpoint.convert import check_complete
+from ..checkpoint.files import WEIGHT_SUFFIXES, read_state_dict
+from ..checkpoint.layout import find_model, identify, list_models
+from ..checkpoint.load_model import language_model_config
+from ..configs import VARIANTS
+from ..devices import choose_device
+from ..errors import UserError
+from ..text.bpe import QWEN2_FOLDER
+from .model import model_folders
+from .show import Console, size_text
+
+LICENCE = "weights: research and education only, under Tencent's terms (License Terms of SongGeneration)"
+_KINDS = {
+    "lm": "song model",
+    "fused_lm": "song model with fused projections (of a fork; not supported)",
+    "codec": "two-track codec",
+    "mixed_codec": "mixed codec",
+    "vae": "VAE",
+    "separator": "stem separator",
+    None: "unknown",
+}
+
+
+def run(args: Namespace) -> int:
+    """Tell; a file with problems is exit code 0 all the same, since the problem is the answer."""
+    console = Console(args)
+    roots = model_folders(args.models_dir)
+    if args.what is None:
+        report = _machine(roots)
+        _show_machine(console, report)
+    elif (path := _weight_file(args.what)) is not None:
+        report = describe_file(path)
+        _show_file(console, report)
+    else:
+        model = describe_model(args.what, roots)
+        report = {**describe_file(Path(model["path"])), **model}
+        _show_file(console, report)
+    console.result(report)
+    return 0
+
+
+def _weight_file(what: str) -> Path | None:
+    """A file that was named as such; folders and names are those of models."""
+    path = Path(what).expanduser()
+    return path if path.suffix in WEIGHT_SUFFIXES or path.is_file() else None
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Kind, size and problems of a weight file. Raises CheckpointError if it cannot be read."""
+    kind, state = identify(path), read_state_dict(path)
+    dtypes: dict[str, int] = {}
+    for tensor in state.values():
+        name = str(tensor.dtype).removeprefix("torch.")
+        dtypes[name] = dtypes.get(name, 0) + tensor.numel() * tensor.element_size()
+    problems = [] if kind else ["it is none of the files that SongGen reads"]
+    try:
+        check_complete(kind, state, path)
+    except UserError as error:
+        problems.append(str(error))
+    return {
+        "path": str(path),
+        "kind": kind,
+        "bytes": path.stat().st_size,
+        "tensors": len(state),
+        "parameters": sum(tensor.numel() for tensor in state.values()),
+        "dtype_bytes": dtypes,
+        "problems": problems,
+    }
+
+
+def describe_model(name: str, roots: list[Path]) -> dict[str, Any]:
+    """Where the files of a song model lie and what it can do. Raises CheckpointError if one is missing."""
+    files = find_model(name, roots)
+    config = language_model_config(files, files.tokenizer or QWEN2_FOLDER)
+    return {
+        "name": files.name,
+        "path": str(files.weights),
+        "variant": files.variant,
+        "text_version": config.text_version,
+        "max_seconds": config.max_duration,
+        "config": files.config and str(files.config),
+        "codec": str(files.codec),
+        "vae": str(files.vae),
+    }
+
+
+def _machine(roots: list[Path]) -> dict[str, Any]:
+    device = choose_device()
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "memory_bytes": _memory(device),
+        "folders": [str(root) for root in roots],
+        "models": [_found(name, path, roots) for name, path in list_models(roots).items()],
+        "variants": {
+            name: {
+                "languages": list(variant.languages),
+                "max_seconds": variant.lm.max_duration,
+                "text_version": variant.lm.text_version,
+                "bytes": variant.model_bytes,
+            }
+            for name, variant in VARIANTS.items()
+        },
+        "licence": LICENCE,
+    }
+
+
+def _memory(device: torch.device) -> int | None:
+    """Bytes of the device, of the machine for CPU and MPS; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+
+
+def _found(name: str, path: Path, roots: list[Path]) -> dict[str, Any]:
+    about = {"name": name, "path": str(path), "bytes": path.stat().st_size, "problem": None}
+    try:
+        return {**about, **describe_model(str(path), roots)}
+    except UserError as error:
+        return {**about, "problem": str(error)}
+
+
+def _show_machine(console: Console, report: dict[str, Any]) -> None:
+    memory = size_text(report["memory_bytes"]) if report["memory_bytes"] else "memory unknown"
+    console.say(f"SongGen {report['version']}, Python {report['python']}, torch {report['torch']}")
+    console.say(f"device: {report['device']} ({report['device_name']}, {memory})")
+    console.say(f"model folders: {', '.join(report['folders'])}")
+    for model in report["models"]:
+        console.say(f"  {model['name']}: {model['path']}, {size_text(model['bytes'])}, {_ability(model)}")
+    if not report["models"]:
+        console.say("  no model there; put a folder with model.pt and config.yaml into one of them")
+    console.say("published variants:")
+    for name, variant in report["variants"].items():
+        languages = ", ".join(variant["languages"])
+        length = f"{variant['max_seconds']:.0f} s at most"
+        console.say(f"  {name:<10} {languages:<15} {length}, {size_text(variant['bytes'])}")
+    console.say(report["licence"])
+
+
+def _ability(model: dict[str, Any]) -> str:
+    if model["problem"]:
+        return f"problem: {model['problem']}"
+    variant = f"{model['variant']}, " if model["variant"] else ""
+    return f"{variant}{model['text_version']} texts, {model['max_seconds']:g} s at most"
+
+
+def _show_file(console: Console, report: dict[str, Any]) -> None:
+    dtypes = ", ".join(f"{name} {size_text(size)}" for name, size in report["dtype_bytes"].items())
+    console.say(f"{report['path']}: {_KINDS[report['kind']]}, {size_text(report['bytes'])}")
+    console.say(f"  {report['tensors']} tensors, {report['parameters']:,} parameters ({dtypes})")
+    if "max_seconds" in report:
+        console.say(f"  {report['text_version']} texts, {report['max_seconds']:g} s at most")
+        console.say(f"  codec: {report['codec']}")
+        console.say(f"  VAE: {report['vae']}")
+    for problem in report["problems"]:
+        console.say(f"  problem: {problem}")
+    if not report["problems"]:
+        console.say("  no problems found")

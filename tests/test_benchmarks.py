@@ -1,0 +1,79 @@
+"""The benchmarks run at tiny size and keep the promise of their last line; the speeds themselves are free."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED = {
+    "benchmark", "size", "device", "dtype", "repeats", "peak_memory_bytes", "realtime_factor", "command",
+    "commit", "load_average", "hardware",
+}  # fmt: skip
+LM = SHARED | {
+    "position", "kv_positions", "steps", "parameters", "prefill_ms", "ceiling_prefill_ms", "prefill_share",
+    "step_ms", "network_ms", "sampling_ms", "steps_per_second", "ceiling_steps_per_second", "achieved_share",
+    "weight_bytes", "kv_bytes", "bytes_per_step", "bandwidth_copy", "bandwidth_read", "song_seconds",
+}  # fmt: skip
+RENDER = SHARED | {
+    "frames", "windows", "steps", "vae_frames", "euler_step_seconds", "ceiling_euler_step_seconds",
+    "step_share", "step_flops", "vae_seconds", "vae_chunk_flops", "vae_share", "window_seconds",
+    "vae_window_seconds", "vae_seconds_per_audio_second", "seconds_per_audio_second", "extrapolated",
+}  # fmt: skip
+
+
+def last_line(script: str, *options: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", f"benchmarks.{script}", "--device", "cpu", "--repeats", "1", *options]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    lines = run.stdout.splitlines()
+    assert len(lines) > 5, "a table comes before the JSON line"
+    result: dict[str, Any] = json.loads(lines[-1])
+    assert result["hardware"]["torch"] and result["hardware"]["threads"] >= 1
+    assert result["peak_memory_bytes"] >= 0
+    return result
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_lm_decode(dtype: str) -> None:
+    result = last_line("lm_decode", "--dtype", dtype, "--steps", "3", "--warmup", "1", "--position", "300")
+    assert result.keys() >= LM
+    assert (result["benchmark"], result["size"], result["dtype"]) == ("lm_decode", "tiny", dtype)
+    itemsize = {"float32": 4, "bfloat16": 2}[dtype]
+    assert result["kv_positions"] == 600 + 252 + 100 + 300 + 1 + 1  # prefix, written, warm-up, half the steps
+    assert result["kv_bytes"] == 2 * 2 * result["kv_positions"] * 32 * 3 * itemsize
+    # 3 layers of 4 * 32 * 32 + 3 * 32 * 64 and two norms, final norms, bridge, three heads of 16385 codes
+    layer = 4 * 32 * 32 + 3 * 32 * 64 + 2 * 32
+    weights = 3 * layer + 2 * 32 + (64 * 32 + 32 + 32 * 32 + 32) + 3 * 16385 * 32
+    assert result["weight_bytes"] == weights * itemsize
+    assert result["bytes_per_step"] == result["weight_bytes"] + result["kv_bytes"]
+    for name in ("prefill_ms", "step_ms", "network_ms", "ceiling_steps_per_second", "bandwidth_copy"):
+        assert result[name] > 0, name
+    assert 0 < result["achieved_share"] < 2
+    assert result["song_seconds"] == 270 and result["passes"] == 7000
+
+
+def test_a_position_behind_the_song_is_refused() -> None:
+    command = [sys.executable, "-m", "benchmarks.lm_decode", "--position", "6990"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode != 0 and "behind the end" in run.stderr
+
+
+def test_render() -> None:
+    result = last_line("render", "--frames", "160", "--steps", "2", "--windows", "2")
+    assert result.keys() >= RENDER
+    assert (result["benchmark"], result["size"], result["extrapolated"]) == ("render", "tiny", True)
+    assert result["vae_frames"] == 160 and result["vae_decoded"] == 2 * 128
+    # Two rows of 160 frames through 2 blocks of width 56 and 96, by hand within the small time embedding.
+    width, inner, frames = 56, 96, 2 * 160
+    block = 2 * frames * (4 * width * width + 2 * width * inner) + 4 * frames * 160 * width
+    assert 1 < result["step_flops"] / (2 * block + 2 * frames * width * width) < 1.1
+    audio_second = result["window_seconds"] + result["vae_window_seconds"]
+    assert result["seconds_per_audio_second"] == pytest.approx(audio_second / (120 / 25))
+    assert result["realtime_factor"] == pytest.approx(1 / result["seconds_per_audio_second"])
+    for name in ("euler_step_seconds", "vae_seconds", "vae_chunk_flops", "ceiling_euler_step_seconds"):
+        assert result[name] > 0, name
+    assert 0 < result["step_share"] < 2 and 0 < result["vae_share"] < 2
