@@ -251,10 +251,12 @@ class SongPipeline:
         device: str = "auto",
         dtype: str = "auto",
         low_memory: bool = False,
+        on_progress: OnProgress = ignore_progress,
+        cancelled: IsCancelled = never_cancelled,
     ) -> "SongPipeline":
         """Load a model by name (looked up under `roots`), folder or file; "selftest" needs no files.
 
-        Raises CheckpointError, UserError.
+        Raises CheckpointError, UserError, Cancelled.
         """
         where = choose_device(device)
         precision = choose_dtype(where, dtype)
@@ -264,7 +266,7 @@ class SongPipeline:
             name = SELFTEST
         else:
             files: ModelFiles = find_model(model, roots, variant)
-            networks, name = load_networks(files, precision), files.name
+            networks, name = load_networks(files, precision, on_progress, cancelled), files.name
         return cls(*networks, name=name, device=where, dtype=precision, low_memory=low_memory)
 
     def generate(

@@ -11,7 +11,7 @@ from .errors import Cancelled
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` units of one stage: "tokens" (columns of codes) or "rendering" (Euler steps)."""
+    """`done` of `total` units of a stage: "loading ..." (tensors), "tokens" (columns), "rendering"."""
 
     stage: str
     done: int

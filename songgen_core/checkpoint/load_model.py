@@ -5,26 +5,43 @@ from pathlib import Path
 import torch
 
 from ..configs import LeLMConfig
-from ..errors import CheckpointError
+from ..errors import Cancelled, CheckpointError
 from ..models.flow_renderer import FlowRenderer
 from ..models.lelm import LeLM
 from ..models.oobleck import OobleckVAE
+from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, never_cancelled
 from ..text.bpe import QWEN2_FOLDER, TextTokenizers, load_tokenizers, read_vocab_size
 from .files import tensor_shapes
 from .keymaps import LM_PREFIX
 from .layout import ModelFiles
 from .lm_config import published_lm_config, read_lm_config
-from .loader import load_lelm, load_renderer, load_vae
+from .loader import OnTensor, load_lelm, load_renderer, load_vae, unheard
 
 
 def load_networks(
-    files: ModelFiles, dtype: torch.dtype
+    files: ModelFiles,
+    dtype: torch.dtype,
+    on_progress: OnProgress = ignore_progress,
+    cancelled: IsCancelled = never_cancelled,
 ) -> tuple[LeLM, TextTokenizers, FlowRenderer, OobleckVAE]:
-    """All networks on the CPU; language model and renderer matrices in `dtype`. Raises CheckpointError."""
-    lm, tokenizers = load_language_model(files, dtype)
+    """All networks on the CPU; language model and renderer matrices in `dtype`.
+
+    Raises CheckpointError, Cancelled.
+    """
+
+    def listener(what: str) -> OnTensor:
+        def on_tensor(done: int, total: int) -> None:
+            if cancelled():
+                raise Cancelled("stopped by the user")
+            on_progress(Progress(f"loading {what}", done, total))
+
+        return on_tensor
+
+    lm, tokenizers = load_language_model(files, dtype, listener("language model"))
     # The renderer runs in float16 or float32: bfloat16 takes as much memory as float16 and is coarser.
     renderer_dtype = torch.float16 if dtype == torch.float16 else torch.float32
-    renderer, vae = load_renderer(files.codec, renderer_dtype), load_vae(files.vae)
+    renderer = load_renderer(files.codec, renderer_dtype, on_tensor=listener("renderer"))
+    vae = load_vae(files.vae, on_tensor=listener("VAE"))
     if renderer.config.latent_dim != vae.config.latent_dim:
         raise CheckpointError(
             f"{files.codec} makes latents of size {renderer.config.latent_dim}, {files.vae} reads"
@@ -33,11 +50,13 @@ def load_networks(
     return lm, tokenizers, renderer, vae
 
 
-def load_language_model(files: ModelFiles, dtype: torch.dtype) -> tuple[LeLM, TextTokenizers]:
+def load_language_model(
+    files: ModelFiles, dtype: torch.dtype, on_tensor: OnTensor = unheard
+) -> tuple[LeLM, TextTokenizers]:
     """The language model in `dtype` on the CPU, and its tokenizers. Raises CheckpointError."""
     folder = files.tokenizer or QWEN2_FOLDER
     config = language_model_config(files, folder)
-    return load_lelm(files.weights, config, dtype), load_tokenizers(folder, config.text_version)
+    return load_lelm(files.weights, config, dtype, on_tensor), load_tokenizers(folder, config.text_version)
 
 
 def language_model_config(files: ModelFiles, tokenizer: Path) -> LeLMConfig:

@@ -25,6 +25,7 @@ from .keymaps import LM_PREFIX, KeyMap
 State = dict[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
 Config = TypeVar("Config")
+OnTensor = Callable[[int, int], None]  # called with (done, total) after every tensor
 
 _SHOWN_KEYS = 8
 # What the flow renderer keeps in float32 while its matrices run in a half precision (NUMERICS.md).
@@ -37,10 +38,16 @@ _WEIGHT_NORM = (  # names of gain and direction: torch's old and new way
 )
 
 
-def load_lelm(path: Path, config: LeLMConfig, dtype: torch.dtype = torch.float32) -> LeLM:
+def unheard(done: int, total: int) -> None:
+    """The default listener."""
+
+
+def load_lelm(
+    path: Path, config: LeLMConfig, dtype: torch.dtype = torch.float32, on_tensor: OnTensor = unheard
+) -> LeLM:
     """The language model of `path` in `dtype`, on the CPU. Raises CheckpointError."""
     state = lelm_state(read_state_dict(path), str(path))
-    return assign(LeLM, config, state, str(path), dtype, keymap=keymaps.LELM)
+    return assign(LeLM, config, state, str(path), dtype, keymap=keymaps.LELM, on_tensor=on_tensor)
 
 
 def lelm_state(state: State, source: str) -> State:
@@ -54,7 +61,10 @@ def lelm_state(state: State, source: str) -> State:
 
 
 def load_renderer(
-    path: Path, dtype: torch.dtype = torch.float32, num_attention_heads: int | None = None
+    path: Path,
+    dtype: torch.dtype = torch.float32,
+    num_attention_heads: int | None = None,
+    on_tensor: OnTensor = unheard,
 ) -> FlowRenderer:
     """The renderer part of a two-track codec file (full or slim), its matrices in `dtype`, on the CPU.
 
@@ -67,7 +77,14 @@ def load_renderer(
     published = RendererConfig(num_attention_heads=heads)
     config = _closest(FlowRenderer, state, renderer_config(state, heads), published)
     renderer = assign(
-        FlowRenderer, config, state, source, dtype, in_float32=_RENDERER_FLOAT32, keymap=keymaps.RENDERER
+        FlowRenderer,
+        config,
+        state,
+        source,
+        dtype,
+        in_float32=_RENDERER_FLOAT32,
+        keymap=keymaps.RENDERER,
+        on_tensor=on_tensor,
     )
     if config.hidden_size % (2 * heads):
         raise CheckpointError(
@@ -119,11 +136,12 @@ def _check_statistics(state: State, source: str) -> None:
             )
 
 
-def load_vae(path: Path, *, with_encoder: bool = False) -> OobleckVAE:
+def load_vae(path: Path, *, with_encoder: bool = False, on_tensor: OnTensor = unheard) -> OobleckVAE:
     """The waveform VAE in float32 on the CPU; no encoder unless asked for. Raises CheckpointError."""
     state = vae_state(read_state_dict(path), str(path), with_encoder=with_encoder)
     make = partial(OobleckVAE, with_encoder=with_encoder)
-    return assign(make, _closest(make, state, vae_config(state), OobleckConfig()), state, str(path))
+    config = _closest(make, state, vae_config(state), OobleckConfig())
+    return assign(make, config, state, str(path), on_tensor=on_tensor)
 
 
 def vae_state(state: State, source: str, *, with_encoder: bool) -> State:
@@ -185,10 +203,15 @@ def _pattern(key: str) -> re.Pattern[str]:
     return re.compile(re.escape(key).replace(r"\{\}", r"(\d+)"))
 
 
-def cast(state: State, dtype: torch.dtype, in_float32: re.Pattern[str] = _NEVER) -> State:
+def cast(
+    state: State, dtype: torch.dtype, in_float32: re.Pattern[str] = _NEVER, on_tensor: OnTensor = unheard
+) -> State:
     """Contiguous tensors in `dtype`, float32 where `in_float32` is found; copies only of what changes."""
-    dtypes = {n: torch.float32 if in_float32.search(n) else dtype for n in state}
-    return {n: t.to(dtypes[n]).contiguous() for n, t in state.items()}
+    out = {}
+    for done, (name, tensor) in enumerate(state.items(), start=1):
+        out[name] = tensor.to(torch.float32 if in_float32.search(name) else dtype).contiguous()
+        on_tensor(done, len(state))
+    return out
 
 
 def assign(
@@ -200,6 +223,7 @@ def assign(
     *,
     in_float32: re.Pattern[str] = _NEVER,
     keymap: KeyMap | None = None,
+    on_tensor: OnTensor = unheard,
 ) -> Network:
     """Build `make(config)` on the meta device and give it exactly the tensors of `state`, in `dtype`.
 
@@ -207,7 +231,7 @@ def assign(
     """
     network = _on_meta(make, config)
     check_state(network, state, source, keymap or {})
-    network.load_state_dict(cast(state, dtype, in_float32), strict=True, assign=True)
+    network.load_state_dict(cast(state, dtype, in_float32, on_tensor), strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 

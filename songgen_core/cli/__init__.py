@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ..errors import Cancelled, UserError
-from .options import UsageError, build_parser
+from .options import Interrupted, UsageError, build_parser
 
 USER_ERROR, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 STOPPED = "stopped; nothing was written"
@@ -30,8 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), USAGE_ERROR, as_json)
     except UserError as error:
         return _fail(str(error), USER_ERROR, as_json)
-    except (KeyboardInterrupt, Cancelled) as stop:
-        return _fail(str(stop) or STOPPED, INTERRUPTED, as_json)
+    except (KeyboardInterrupt, Cancelled):
+        return _fail(STOPPED, INTERRUPTED, as_json)
+    except Interrupted as stop:
+        return _fail(str(stop), INTERRUPTED, as_json)
     except OSError as error:
         return _fail(_advice(error), USER_ERROR, as_json)
     except MemoryError as error:

@@ -12,6 +12,7 @@ from ..errors import Cancelled, UserError
 from ..pipeline import SongPipeline, check_seed
 from ..progress import IsCancelled
 from .model import ChosenModel, choose_model
+from .options import Interrupted
 from .show import Console, duration_text
 from .song import MadeSong, Settings, make_song
 from .songlist import FIELDS, Defaults, Line, Record, read_songs
@@ -33,7 +34,7 @@ def run(args: Namespace) -> int:
                     batch.make(to_do, pipeline, cancelled)
     except (KeyboardInterrupt, Cancelled):
         counts = batch.counts
-        raise Cancelled(
+        raise Interrupted(
             f"stopped with {counts['done'] + counts['skipped']} of {len(lines)} songs done;"
             " the same command goes on from there"
         ) from None

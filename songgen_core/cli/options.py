@@ -22,6 +22,10 @@ class UsageError(Exception):
     """A call that argparse refuses."""
 
 
+class Interrupted(Exception):
+    """Work that was stopped half-way and says how to go on."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises where argparse would print its usage and leave."""
 

@@ -111,18 +111,19 @@ class _Lines:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._stage, self._done = "", 0
+        self._stage, self._done, self._first = "", 0, 0
         self._began = self._told = clock()
 
     def show(self, progress: Progress) -> None:
         now = self._clock()
         if progress.stage != self._stage or progress.done < self._done:
-            self._stage, self._began = progress.stage, now
+            self._stage, self._first, self._began = progress.stage, progress.done, now
         self._done = progress.done
         if now - self._told < _LINE_INTERVAL:
             return
         self._told = now
-        left = (now - self._began) / max(progress.done, 1) * (progress.total - progress.done)
+        pace = (now - self._began) / max(progress.done - self._first, 1)
+        left = pace * (progress.total - progress.done)
         line = f"{progress.stage}: {progress.done} of {progress.total}, about {duration_text(left)} left"
         print(line, file=sys.stderr, flush=True)
 

@@ -50,7 +50,7 @@ def prompt_codes_of(prompt_codes: Tensor | None, config: LeLMConfig) -> Tensor:
 
 
 def banned_codes(prompt_codes: Tensor | None, config: LeLMConfig) -> Tensor | None:
-    """Codes of the prompt's mixed stream, [n] int64; the song must not use them, or it would copy the prompt."""
+    """Codes of the prompt's mixed stream, [n] int64: a song that may use them copies its prompt."""
     if prompt_codes is None:
         return None
     mixed = prompt_codes_of(prompt_codes, config)[0, 0].unique()

@@ -19,7 +19,7 @@ class PromptTexts:
 
     @property
     def null_description(self) -> str | None:
-        """Quirk: guidance steers away from low musicality where the conditional text asks for the high one."""
+        """Quirk: guidance leads away from low musicality where the song's text asks for very high."""
         return _NULL_DESCRIPTION if self.description and _BEST in self.description else None
 
 

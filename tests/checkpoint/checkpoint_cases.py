@@ -41,7 +41,13 @@ def codec_state() -> dict[str, Tensor]:
 
 
 def vae_weights() -> dict[str, Tensor]:
-    return load_file(GOLDENS / "vae" / "real_strides" / "weights.safetensors")
+    """The recorded VAE with twice its latent channels, as many as the recorded renderer has."""
+    state = load_file(GOLDENS / "vae" / "real_strides" / "weights.safetensors")
+    first, last = "decoder.layers.0.weight_v", "encoder.layers.7"
+    state[first] = torch.cat([state[first]] * 2, dim=1)
+    for name in (f"{last}.weight_v", f"{last}.weight_g", f"{last}.bias"):
+        state[name] = torch.cat([state[name]] * 2)
+    return state
 
 
 def shapes_of(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -31,7 +31,7 @@ from songgen_core.checkpoint.layout import find_model
 from songgen_core.checkpoint.lm_config import read_lm_config
 from songgen_core.checkpoint.load_model import load_language_model, load_networks
 from songgen_core.checkpoint.loader import load_lelm, load_renderer, load_vae
-from songgen_core.errors import CheckpointError
+from songgen_core.errors import Cancelled, CheckpointError
 
 pytestmark = needs_goldens
 QWEN_VOCAB = 151643
@@ -309,3 +309,18 @@ def test_a_variant_that_the_weights_are_not_of_is_refused(tmp_path: Path) -> Non
     files = find_model(tmp_path / "tiny", variant="v2-large")
     with pytest.raises(CheckpointError, match=r"536 rows, the tokenizer needs 151,659"):
         load_language_model(files, torch.float32)
+
+
+def test_loading_reports_progress_and_stops_when_told(tmp_path: Path) -> None:
+    folder = save_song_model(tmp_path / "tiny" / "model.pt").parent
+    save_codec(folder / "model_2.safetensors")
+    save_vae(folder / "vae.ckpt")
+    files, seen = find_model(folder), []
+    load_networks(files, torch.float32, seen.append)
+    stages = list(dict.fromkeys(p.stage for p in seen))
+    assert stages == ["loading language model", "loading renderer", "loading VAE"]
+    for stage in stages:
+        steps = [p for p in seen if p.stage == stage]
+        assert [p.done for p in steps] == list(range(1, steps[-1].total + 1))
+    with pytest.raises(Cancelled):
+        load_networks(files, torch.float32, cancelled=lambda: True)

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import songgen_core.pipeline
@@ -54,6 +55,15 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SONGGEN_MODELS", raising=False)
     monkeypatch.setattr(songgen_core.pipeline, "selftest_networks", cached_networks)
+
+
+@pytest.fixture(autouse=True, scope="package")
+def one_thread():
+    """Threads only get into each other's way on networks of this size."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @cache

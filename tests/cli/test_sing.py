@@ -80,7 +80,7 @@ def test_peaks_are_reported(sing, monkeypatch):
 
     def louder(self, *args, **kwargs):
         result = original(self, *args, **kwargs)
-        result.audio["mixed"] *= 1.5 / result.audio["mixed"].abs().max()
+        result.audio["mixed"] = result.audio["mixed"] * (1.5 / result.audio["mixed"].abs().max())
         return result
 
     monkeypatch.setattr(song.SongPipeline, "generate", louder)

@@ -1,0 +1,13 @@
+"""SongGen for ComfyUI: whole songs with vocals from lyrics. ComfyUI imports this file; libraries import songgen_core."""
+
+from typing import Any
+
+WEB_DIRECTORY = "./web"
+__all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]
+
+
+async def comfy_entrypoint() -> Any:
+    """The extension with all nodes. Nothing is imported before ComfyUI asks for it."""
+    from .nodes import comfy_entrypoint as entrypoint
+
+    return await entrypoint()

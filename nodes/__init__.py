@@ -1,0 +1,25 @@
+"""The ComfyUI side: every file here is a thin layer over songgen_core."""
+
+from comfy_api.v0_0_2 import ComfyExtension, io
+
+from . import generate, host, loaders, save, text
+
+
+class SongGenExtension(ComfyExtension):
+    """All nodes of the pack."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            loaders.LoadLeVoModel,
+            text.LyricsFormatter,
+            text.DescriptionTags,
+            generate.GenerateTokens,
+            generate.DiffusionRender,
+            save.SaveAudio,
+        ]
+
+
+async def comfy_entrypoint() -> ComfyExtension:
+    """What ComfyUI calls once at its start."""
+    host.register_model_folders()
+    return SongGenExtension()

@@ -1,0 +1,159 @@
+"""Everything that touches ComfyUI: model folders, memory, progress and the Cancel button.
+
+The core sees none of it; it gets devices, dtypes and plain callbacks.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.utils
+import folder_paths
+import torch
+from comfy.model_patcher import ModelPatcher
+from server import PromptServer
+from torch import nn
+
+from ..songgen_core import LeLMConfig, Progress, UserError
+from ..songgen_core.devices import DTYPES
+from ..songgen_core.pipeline import check_duration
+from ..songgen_core.text.bpe import TextTokenizers
+
+FOLDER = "songgen"  # under ComfyUI/models, and the key in extra_model_paths.yaml
+_OTHER_FOLDERS = ("SongGeneration",)  # where people who had the models before keep them
+_MB = 1 << 20
+_SECONDS_BETWEEN_TEXTS = 0.5
+_STAGES = {"tokens": "writing the song", "rendering": "rendering audio", "decoding": "decoding audio"}
+
+
+@dataclass(frozen=True, eq=False)
+class SongModel:
+    """What a SONGGEN_MODEL socket carries: networks that ComfyUI's memory manager may move.
+
+    Language model and renderer are apart, so that the card need not hold both at a time. ComfyUI looks for
+    `patcher`, `get_models` and `is_dynamic` by these names.
+    """
+
+    name: str
+    config: LeLMConfig
+    dtype: torch.dtype
+    tokenizers: TextTokenizers
+    lm: ModelPatcher
+    renderer: ModelPatcher
+    vae: ModelPatcher
+    is_selftest: bool
+
+    @property
+    def patcher(self) -> ModelPatcher:
+        return self.lm
+
+    def get_models(self) -> list[ModelPatcher]:
+        return [self.lm, self.renderer, self.vae]
+
+    def is_dynamic(self) -> bool:
+        return False
+
+
+def register_model_folders() -> None:
+    """Look for models under models/songgen and models/SongGeneration, after what the user's yaml names."""
+    for name in (FOLDER, *_OTHER_FOLDERS):
+        folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, name))
+
+
+def model_roots() -> list[Path]:
+    """All folders that may hold song models, existing or not."""
+    return [Path(path) for path in folder_paths.get_folder_paths(FOLDER)]
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
+    """`value`, or UserError: not every supported ComfyUI checks combo values that come over the API."""
+    if value not in allowed:
+        raise UserError(f"{name} is '{str(value)[:80]}'; choose one of {', '.join(allowed)}")
+    return value
+
+
+def compute_dtype(name: str) -> torch.dtype:
+    """`auto` is float16 where the card is fit for it (what the models were trained in), else the next best."""
+    check_choice("dtype", name, ("auto", *DTYPES))
+    if name != "auto":
+        return DTYPES[name]
+    device = mm.get_torch_device()
+    if mm.should_use_fp16(device):
+        return torch.float16
+    return torch.bfloat16 if mm.should_use_bf16(device) else torch.float32
+
+
+def managed(network: nn.Module) -> ModelPatcher:
+    """A network under ComfyUI's memory management. Never the dynamic patcher: our layers are plain torch."""
+    return ModelPatcher(
+        network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
+    )
+
+
+def place(patchers: Sequence[ModelPatcher], working_memory: int) -> torch.device:
+    """Bring networks to their device, with room for `working_memory` bytes beside them; returns the device."""
+    mm.load_models_gpu(list(patchers), memory_required=working_memory, force_full_load=True)
+    return patchers[0].load_device
+
+
+def lm_memory(model: SongModel, duration: float) -> int:
+    """Bytes that the language model needs beside its weights: the KV caches of both rows, and activations."""
+    config = model.config
+    positions = config.max_seq_len(check_duration(duration, config))
+    layers = config.num_hidden_layers + config.num_hidden_layers_sub
+    cache = 2 * 2 * layers * positions * config.hidden_size * model.dtype.itemsize
+    return cache + 512 * _MB
+
+
+def render_memory() -> int:
+    """Bytes that renderer and VAE need beside their weights: windows and chunks have fixed sizes."""
+    return 2048 * _MB
+
+
+def stop_if_cancelled() -> bool:
+    """Raise ComfyUI's own exception once the user has pressed Cancel; made for `cancelled=` of the core."""
+    mm.throw_exception_if_processing_interrupted()
+    return False
+
+
+class NodeProgress:
+    """Progress of the core -> bar and status line of one node; also notices Cancel."""
+
+    def __init__(self, node: type[Any]) -> None:
+        self._node_id = getattr(getattr(node, "hidden", None), "unique_id", None)
+        self._stage = ""
+        self._bar: Any = None
+        self._first = (0, 0.0)
+        self._next_text = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        stop_if_cancelled()
+        if progress.stage != self._stage:
+            self._stage, self._bar = progress.stage, comfy.utils.ProgressBar(progress.total)
+            self._first = (progress.done, time.monotonic())
+        self._bar.update_absolute(progress.done, progress.total)
+        self._tell(progress, time.monotonic())
+
+    def _tell(self, progress: Progress, now: float) -> None:
+        """A short text under the node; a courtesy that not every frontend shows."""
+        server = getattr(PromptServer, "instance", None)
+        if server is None or self._node_id is None:
+            return
+        if now < self._next_text and progress.done < progress.total:
+            return
+        self._next_text = now + _SECONDS_BETWEEN_TEXTS
+        server.send_progress_text(status_text(progress, self._first, now), self._node_id)
+
+
+def status_text(progress: Progress, first: tuple[int, float], now: float) -> str:
+    """Such as `writing the song 120/750, about 0:12 left`; `first` is where and when the stage began."""
+    text = f"{_STAGES.get(progress.stage, progress.stage)} {progress.done}/{progress.total}"
+    done, began = progress.done - first[0], first[1]
+    if done <= 0 or progress.done >= progress.total:
+        return text
+    left = round((progress.total - progress.done) * (now - began) / done)
+    return f"{text}, about {left // 60}:{left % 60:02d} left"

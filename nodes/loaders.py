@@ -1,0 +1,118 @@
+"""A model on disk -> a handle whose networks ComfyUI may move."""
+
+import logging
+
+from comfy_api.v0_0_2 import io
+
+from ..songgen_core import VARIANTS, UserError
+from ..songgen_core.checkpoint.layout import ModelFiles, find_model, list_models
+from ..songgen_core.checkpoint.load_model import load_networks
+from ..songgen_core.devices import DTYPES
+from ..songgen_core.selftest import NOTICE, SELFTEST, selftest_networks
+from . import host
+from ._compat import inp, schema
+from .sockets import SongModelSocket
+
+log = logging.getLogger("songgen")
+
+AUTO = "auto"
+LICENCE_NOTE = "Model weights are Tencent's, for research and education only; read their licence before use."
+
+
+class LoadLeVoModel(io.ComfyNode):
+    """Model files -> SONGGEN_MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        models = [*list_models(host.model_roots()), SELFTEST]
+        return schema(
+            node_id="SongGenLoadLeVoModel",
+            display_name="Load LeVo Model",
+            description=(
+                "Loads a LeVo / SongGeneration model: language model, renderer and VAE. Put each model in a folder"
+                f" of its own under ComfyUI/models/songgen. {LICENCE_NOTE}"
+            ),
+            search_aliases=["song", "music", "SongGeneration", "LeVo"],
+            inputs=[
+                inp(
+                    io.Combo.Input,
+                    "model",
+                    options=models,
+                    default=models[0],
+                    tooltip=(
+                        "A model found under models/songgen or models/SongGeneration. 'selftest' needs no files"
+                        f" and makes noise, not music: it only shows that everything works. {LICENCE_NOTE}"
+                    ),
+                ),
+                inp(
+                    io.Combo.Input,
+                    "dtype",
+                    options=[AUTO, *sorted(DTYPES)],
+                    default=AUTO,
+                    tooltip=(
+                        "Number format of the weights. auto: float16 on a graphics card, as the models were trained,"
+                        " and float32 on the CPU."
+                    ),
+                ),
+                inp(
+                    io.Combo.Input,
+                    "variant",
+                    options=[AUTO, *VARIANTS],
+                    default=AUTO,
+                    advanced=True,
+                    tooltip=(
+                        "Sizes of the model. auto: from the config.yaml beside the weights, else from the folder's"
+                        " name. Choose the published variant where neither tells."
+                    ),
+                ),
+            ],
+            outputs=[
+                SongModelSocket.Output("model", display_name="model", tooltip="For Generate Tokens and Diffusion Render."),
+                io.String.Output("info", display_name="info", tooltip="What was loaded, in words."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, dtype: str, variant: str) -> str:
+        if model == SELFTEST:
+            return SELFTEST
+        try:
+            files = _files_of(model, variant)
+        except UserError as error:
+            return str(error)
+        paths = [p for p in (files.weights, files.config, files.codec, files.vae) if p is not None]
+        return "; ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths)
+
+    @classmethod
+    def execute(cls, model: str, dtype: str = AUTO, variant: str = AUTO) -> io.NodeOutput:
+        is_selftest, precision = model == SELFTEST, host.compute_dtype(dtype)
+        if is_selftest:
+            log.warning(NOTICE)
+            networks = selftest_networks()
+        else:
+            networks = load_networks(_files_of(model, variant), precision)
+        lm, tokenizers, renderer, vae = networks
+        handle = host.SongModel(
+            model, lm.config, precision, tokenizers, *map(host.managed, (lm, renderer, vae)), is_selftest
+        )
+        return io.NodeOutput(handle, describe(handle))
+
+
+def _files_of(model: str, variant: str) -> ModelFiles:
+    """Files of a model that was found under the model folders, and of no other. Raises UserError."""
+    roots = host.model_roots()
+    host.check_choice("model", model, [*list_models(roots), SELFTEST])
+    host.check_choice("variant", variant, (AUTO, *VARIANTS))
+    return find_model(model, roots, None if variant == AUTO else variant)
+
+
+def describe(model: host.SongModel) -> str:
+    """What a user wants to know about a loaded model, one fact a line."""
+    size = sum(patcher.model_size() for patcher in model.get_models())
+    precision = str(model.dtype).removeprefix("torch.")
+    lines = [
+        f"model: {model.name} ({precision}, {size / 1e9:.1f} GB)",
+        f"longest song: {model.config.max_duration:g} s",
+        f"Attention: {NOTICE}" if model.is_selftest else LICENCE_NOTE,
+    ]
+    return "\n".join(lines)

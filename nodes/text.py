@@ -1,0 +1,158 @@
+"""Lyrics and style: from what people type to what the model reads."""
+
+from collections.abc import Iterable
+
+from comfy_api.v0_0_2 import io
+
+from ..songgen_core import UserError
+from ..songgen_core.text.lyrics import STRUCTURE_TAGS, Song, estimate_seconds
+from ..songgen_core.text.tags import BPM_MAX, BPM_MIN, TAG_VOCABULARY, Description
+from . import host
+from ._compat import inp, schema
+
+EXAMPLE_LYRICS = """[intro-short]
+
+[verse]
+Morning light across the floor
+Footsteps fading by the door
+
+[chorus]
+Sing it out into the day
+Let the river find its way
+
+[outro-short]"""
+ANY = "any"  # first choice of every style combo: not said, the model chooses
+
+
+def lyrics_problem(lyrics: str | None) -> bool | str:
+    """For `validate_inputs`: True, or what is wrong. Linked lyrics are None here and checked when they arrive."""
+    try:
+        if lyrics is not None:
+            Song.parse(lyrics).check()
+    except UserError as error:
+        return str(error)
+    return True
+
+
+def bulleted(title: str, lines: Iterable[str]) -> list[str]:
+    """Lines under a title; nothing where there are none."""
+    found = [f"- {line}" for line in lines]
+    return [title, *found] if found else []
+
+
+class LyricsFormatter(io.ComfyNode):
+    """Typed lyrics -> the one-line form of the model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="SongGenLyricsFormatter",
+            display_name="Lyrics Formatter",
+            description=(
+                "Turns lyrics as people type them, a tag in brackets above each section, into the form that the"
+                f" model reads, and says what is wrong with them. Tags: {', '.join(STRUCTURE_TAGS)}."
+            ),
+            search_aliases=["song text", "verse", "chorus"],
+            inputs=[
+                inp(
+                    io.String.Input,
+                    "lyrics",
+                    multiline=True,
+                    default=EXAMPLE_LYRICS,
+                    dynamic_prompts=False,
+                    tooltip=(
+                        "Sections with a tag such as [verse] or [chorus] above them, one line of song per line."
+                        " The one-line form with ' ; ' between sections is read as well."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.String.Output("formatted", display_name="lyrics", tooltip="Lyrics in the form of the model."),
+                io.String.Output("report", display_name="report", tooltip="Sections, expected length and advice."),
+                io.Float.Output("seconds", display_name="seconds", tooltip="Expected length of the song, by rule of thumb."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, lyrics: str | None = None) -> bool | str:
+        return lyrics_problem(lyrics)
+
+    @classmethod
+    def execute(cls, lyrics: str) -> io.NodeOutput:
+        song = Song.parse(lyrics)
+        seconds = estimate_seconds(song)
+        sections = (f"[{s.tag}]" + (f" {len(s.lines)} lines" if s.is_vocal else "") for s in song.sections)
+        report = [
+            *bulleted(f"{len(song.sections)} sections, about {seconds:.0f} s:", sections),
+            *bulleted("advice:", song.warnings()),
+        ]
+        return io.NodeOutput(song.format(), "\n".join(report), seconds)
+
+
+class DescriptionTags(io.ComfyNode):
+    """Choices -> the description of a style."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="SongGenDescriptionTags",
+            display_name="Description Tags",
+            description=(
+                "Builds the description of a style from keywords that the model knows. Nothing is compulsory:"
+                " what is left at 'any' is the model's choice."
+            ),
+            search_aliases=["style", "genre", "mood", "tags"],
+            inputs=[
+                _tag_input("gender", "gender", "Voice of the singer."),
+                _tag_input("genre", "genre", "Musical genre."),
+                _tag_input("timbre", "timbre", "Colour of the voice and the sound."),
+                _tag_input("emotion", "emotion", "Mood of the song."),
+                _tag_input("instrument", "instruments", "Leading instrument; add more of them under extra."),
+                inp(
+                    io.Int.Input,
+                    "bpm",
+                    default=0,
+                    min=0,
+                    max=BPM_MAX,
+                    tooltip=f"Tempo in beats per minute, {BPM_MIN} to {BPM_MAX}; 0 leaves it to the model.",
+                ),
+                inp(
+                    io.String.Input,
+                    "extra",
+                    default="",
+                    optional=True,
+                    dynamic_prompts=False,
+                    placeholder="violin, strings, nostalgic",
+                    tooltip=(
+                        "More keywords, separated by commas. English, or the usual Chinese ones; known keywords"
+                        " go where they belong, all others are passed on as typed."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.String.Output("description", display_name="description", tooltip="Description in the form of the model."),
+                io.String.Output("report", display_name="report", tooltip="Keywords that were converted or may not be understood."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        gender: str = ANY,
+        genre: str = ANY,
+        timbre: str = ANY,
+        emotion: str = ANY,
+        instrument: str = ANY,
+        bpm: int = 0,
+        extra: str = "",
+    ) -> io.NodeOutput:
+        chosen = {"gender": gender, "genre": genre, "timbre": timbre, "emotion": emotion, "instruments": instrument}
+        words = [host.check_choice(n, v, (ANY, *TAG_VOCABULARY[n])) for n, v in chosen.items()]
+        tempo = [f"the bpm is {bpm}"] if bpm else []
+        described = Description.parse(", ".join([*(w for w in words if w != ANY), extra or "", *tempo]))
+        return io.NodeOutput(described.format(), "\n".join(described.warnings()))
+
+
+def _tag_input(name: str, dimension: str, tooltip: str) -> io.Input:
+    options = [ANY, *TAG_VOCABULARY[dimension]]
+    return inp(io.Combo.Input, name, options=options, default=ANY, tooltip=f"{tooltip} any: not said.")
