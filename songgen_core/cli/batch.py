@@ -29,8 +29,9 @@ def run(args: Namespace) -> int:
         with console.library_warnings():
             to_do = batch.check(lines)
             if to_do:
-                pipeline = chosen.load()
                 with ctrl_c() as cancelled:
+                    with console.progress() as on_progress:
+                        pipeline = chosen.load(on_progress, cancelled)
                     batch.make(to_do, pipeline, cancelled)
     except (KeyboardInterrupt, Cancelled):
         counts = batch.counts

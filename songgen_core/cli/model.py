@@ -11,6 +11,7 @@ from ..configs import LeLMConfig
 from ..devices import choose_device, choose_dtype
 from ..errors import CheckpointError, UserError
 from ..pipeline import SongPipeline
+from ..progress import IsCancelled, OnProgress
 from ..selftest import LM_CONFIG, NOTICE, SELFTEST
 from ..text.bpe import QWEN2_FOLDER
 
@@ -34,7 +35,7 @@ class ChosenModel:
         """What must be said of everything that the model makes."""
         return NOTICE if self.name == SELFTEST else None
 
-    def load(self) -> SongPipeline:
+    def load(self, on_progress: OnProgress, cancelled: IsCancelled) -> SongPipeline:
         return SongPipeline.from_pretrained(
             self.name,
             roots=self.roots,
@@ -42,6 +43,8 @@ class ChosenModel:
             device=self.device,
             dtype=self.dtype,
             low_memory=self.low_memory,
+            on_progress=on_progress,
+            cancelled=cancelled,
         )
 
 

@@ -91,11 +91,13 @@ class _Bars:
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
+        self._stage = ""
 
     def show(self, progress: Progress) -> None:
-        if self._bar is None or self._bar.desc != f"{progress.stage}: " or progress.done < self._bar.n:
+        if self._bar is None or progress.stage != self._stage or progress.done < self._bar.n:
             self.close()
-            unit = _UNITS.get(progress.stage, "it")
+            self._stage = progress.stage
+            unit = _UNITS.get(progress.stage, "tensor")
             self._bar = tqdm(desc=progress.stage, total=progress.total, unit=unit, file=sys.stderr)
         self._bar.total = progress.total
         self._bar.update(progress.done - self._bar.n)

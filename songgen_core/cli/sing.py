@@ -24,17 +24,16 @@ def run(args: Namespace) -> int:
     chosen = choose_model(args)
     for warning in request.check_length(chosen.config):
         console.warn(warning)
-    with console.library_warnings():
-        pipeline = chosen.load()
-        with ctrl_c() as cancelled, console.progress() as on_progress:
-            song = make_song(
-                pipeline,
-                request,
-                settings,
-                notice=chosen.notice,
-                on_progress=on_progress,
-                cancelled=cancelled,
-            )
+    with console.library_warnings(), ctrl_c() as cancelled, console.progress() as on_progress:
+        pipeline = chosen.load(on_progress, cancelled)
+        song = make_song(
+            pipeline,
+            request,
+            settings,
+            notice=chosen.notice,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
     _report(console, song, pipeline)
     return 0
 

@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_file(sing, tmp_path):
     assert one.any() and (one == two).all()
 
 
-def test_three_files_of_one_song_and_a_random_seed(run, monkeypatch, tmp_path):
+def test_three_files_of_one_song_and_a_random_seed(run, monkeypatch, tmp_path, instant):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("﻿[Verse]\r\nLa".encode())))
     short = ("--model", "selftest", "--duration", 1, "--steps", 1)
     done = run("sing", "-", "-o", "s.mp3", "--output", "separate", "--json", *short)
@@ -75,7 +75,7 @@ def test_three_files_of_one_song_and_a_random_seed(run, monkeypatch, tmp_path):
     assert 0 <= seed < 2**32 and tags_of(tmp_path / "s.bgm.mp3")["seed"] == str(seed)
 
 
-def test_peaks_are_reported(sing, monkeypatch):
+def test_peaks_are_reported(sing, monkeypatch, instant):
     original = song.SongPipeline.generate
 
     def louder(self, *args, **kwargs):
@@ -88,14 +88,14 @@ def test_peaks_are_reported(sing, monkeypatch):
     assert "peaks reached 1.50 and were limited" in done.out
 
 
-def test_quiet_keeps_warnings_only(sing):
+def test_quiet_keeps_warnings_only(sing, instant):
     done = sing("--quiet", "--tags", "happi")
     assert done.code == 0 and done.out == ""
     assert all(line.startswith("songgen: warning: ") for line in done.err.splitlines())
     assert "happi" in done.err
 
 
-def test_an_existing_file_needs_overwrite(sing, tmp_path):
+def test_an_existing_file_needs_overwrite(sing, tmp_path, instant):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "song.flac").write_bytes(b"mine")
     assert sing().code == 1
@@ -150,7 +150,7 @@ def test_json_of_a_stop(sing, monkeypatch):
     assert done.code == 130 and done.json == {"error": "stopped; nothing was written"}
 
 
-def test_an_interrupted_save_leaves_no_file(sing, tmp_path, monkeypatch):
+def test_an_interrupted_save_leaves_no_file(sing, tmp_path, monkeypatch, instant):
     saved = []
 
     def interrupt(path, *args, **kwargs):
@@ -180,14 +180,19 @@ def test_lines_instead_of_bars_come_every_five_seconds_at_most(capsys):
     assert len(told) == 10 and told[0] == "tokens: 10 of 100, about 45 s left"
 
 
-def test_a_bar_per_stage(capsys):
+def test_a_bar_per_stage_and_stem(capsys):
     bars = show._Bars()
     for stage in ("tokens", "rendering", "rendering"):
         for done in (1, 2):
             bars.show(Progress(stage, done, 2))
     bars.close()
     err = capsys.readouterr().err
-    assert "tokens: 100%" in err and err.count("rendering: 100%") == 2
+    assert [line.split("|")[0].strip() for line in err.replace("\n", "\r").split("\r") if "100%" in line] == [
+        "tokens: 100%",
+        "rendering: 100%",
+        "rendering: 100%",
+    ]
+    assert err.count("\n") == 3  # a finished bar stays on its line
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""What `songgen info` tells, of the machine and of files."""
+
+import torch
+from safetensors.torch import load_file, save_file
+
+import songgen_core
+from songgen_core.configs import VARIANTS
+
+
+def test_the_machine(run, models):
+    done = run("info", "--models-dir", models)
+    assert done.code == 0
+    for words in (songgen_core.__version__, torch.__version__, str(models), "tiny", "v2 texts, 40 s", "GB"):
+        assert words in done.out, words
+    assert all(name in done.out for name in VARIANTS) and "zh, en, es, ja" in done.out
+    assert "research and education only" in done.out
+
+
+def test_json_of_the_machine(run, models):
+    report = run("info", "--models-dir", models, "--json").json
+    assert report["device"] == "cpu" or report["device"] in ("cuda", "mps")
+    assert report["folders"] == [str(models)]
+    (tiny,) = report["models"]
+    assert (tiny["name"], tiny["max_seconds"], tiny["text_version"]) == ("tiny", 40, "v2")
+    assert tiny["problem"] is None and tiny["bytes"] > 0
+    assert report["variants"]["v2-large"]["languages"] == ["zh", "en", "es", "ja"]
+
+
+def test_no_models(run):
+    done = run("info")
+    assert done.code == 0 and "no model there" in done.out and "model folders: models" in done.out
+
+
+def test_an_incomplete_model_is_listed_with_its_problem(run, models):
+    (models / "ckpt" / "vae.safetensors").unlink()
+    done = run("info", "--models-dir", models)
+    assert done.code == 0 and "problem: the VAE" in done.out
+
+
+def test_a_model_by_name(run, models):
+    done = run("info", "tiny", "--models-dir", models)
+    assert done.code == 0
+    for words in (
+        "song model",
+        "71 tensors",
+        "210,096 parameters",
+        "float32",
+        "vae.safetensors",
+        "no problems",
+    ):
+        assert words in done.out, words
+    assert run("info", models / "tiny", "--json").json["kind"] == "lm"
+
+
+def test_files(run, models):
+    for path, kind in {
+        models / "tiny" / "model.safetensors": "song model",
+        models / "ckpt" / "model_2.safetensors": "two-track codec",
+        models / "ckpt" / "vae.safetensors": "VAE",
+    }.items():
+        done = run("info", path)
+        assert done.code == 0 and kind in done.out and "no problems found" in done.out, done.err
+
+
+def test_problems_of_a_file(run, models):
+    path = models / "tiny" / "model.safetensors"
+    state = load_file(path)
+    del state["audiolm.mlp.0.bias"]
+    save_file(state, path)
+    report = run("info", path, "--json").json
+    assert len(report["problems"]) == 1 and "mlp.0.bias" in report["problems"][0]
+    save_file({"x": torch.ones(1)}, "x.safetensors")
+    assert "none of the files" in run("info", "x.safetensors").out
+    done = run("info", "nowhere.pt")
+    assert done.code == 1 and "does not exist" in done.errors[0]
