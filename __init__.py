@@ -1,4 +1,4 @@
-"""SongGen for ComfyUI: whole songs with vocals from lyrics. ComfyUI imports this file; libraries import songgen_core."""
+"""SongGen for ComfyUI, which imports this file; whoever needs the library imports songgen_core."""
 
 from typing import Any
 

@@ -2,11 +2,20 @@
 
 import logging
 from dataclasses import replace
+from typing import Any
 
 import torch
 from comfy_api.v0_0_2 import io
 
-from ..songgen_core import FRAME_RATE, OUTPUTS, RenderOptions, SamplingOptions, render_audio, write_codes
+from ..songgen_core import (
+    FRAME_RATE,
+    OUTPUTS,
+    OutputType,
+    RenderOptions,
+    SamplingOptions,
+    render_audio,
+    write_codes,
+)
 from ..songgen_core.audio import limiter
 from ..songgen_core.configs import LeLMConfig
 from ..songgen_core.pipeline import MAX_SEED, default_sampling
@@ -33,7 +42,8 @@ class GenerateTokens(io.ComfyNode):
             node_id="SongGenGenerateTokens",
             display_name="Generate Tokens",
             description=(
-                "The language model writes the song: lyrics and style in, codes for Diffusion Render out. The same"
+                "The language model writes the song: lyrics and style in, codes for Diffusion Render out."
+                " The same"
                 " seed and inputs give the same song on the same machine."
             ),
             search_aliases=["song", "music", "text to song", "LeVo"],
@@ -45,7 +55,10 @@ class GenerateTokens(io.ComfyNode):
                     multiline=True,
                     default=EXAMPLE_LYRICS,
                     dynamic_prompts=False,
-                    tooltip="What is sung, with a tag such as [verse] above each section; best from Lyrics Formatter.",
+                    tooltip=(
+                        "What is sung, with a tag such as [verse] above each section; best from Lyrics"
+                        " Formatter."
+                    ),
                 ),
                 inp(
                     io.Int.Input,
@@ -65,7 +78,8 @@ class GenerateTokens(io.ComfyNode):
                     step=0.1,
                     round=0.01,
                     tooltip=(
-                        "Longest allowed length in seconds; the model may end the song earlier by itself. Models"
+                        "Longest allowed length in seconds; the model may end the song earlier by itself."
+                        " Models"
                         " make up to 150 or 270 s."
                     ),
                 ),
@@ -75,7 +89,8 @@ class GenerateTokens(io.ComfyNode):
                     options=list(OUTPUTS),
                     default="mixed",
                     tooltip=(
-                        "What the song is for. bgm writes accompaniment without a voice; mixed, vocal and separate"
+                        "What the song is for. bgm writes accompaniment without a voice; mixed, vocal and"
+                        " separate"
                         " write the same codes, which hold voice and accompaniment apart."
                     ),
                 ),
@@ -87,7 +102,9 @@ class GenerateTokens(io.ComfyNode):
                     optional=True,
                     dynamic_prompts=False,
                     placeholder="female, dark, pop, sad, piano and drums, the bpm is 125.",
-                    tooltip="Style as English keywords; best from Description Tags. Empty: the model's choice.",
+                    tooltip=(
+                        "Style as English keywords; best from Description Tags. Empty: the model's choice."
+                    ),
                 ),
                 *_sampling_inputs(),
             ],
@@ -110,7 +127,7 @@ class GenerateTokens(io.ComfyNode):
         lyrics: str,
         seed: int,
         duration: float,
-        output: str,
+        output: OutputType,
         description: str | None = None,
         temperature: float = RECOMMENDED,
         top_k: int = RECOMMENDED,
@@ -143,14 +160,20 @@ class GenerateTokens(io.ComfyNode):
 def _sampling_inputs() -> list[io.Input]:
     """How the model draws; -1 everywhere leaves the choice to the model."""
     common = {"default": RECOMMENDED, "min": RECOMMENDED, "optional": True, "advanced": True}
-    whole, real = {**common, "step": 1}, {**common, "default": float(RECOMMENDED), "min": float(RECOMMENDED), "step": 0.05}
+    whole, real = (
+        {**common, "step": 1},
+        {**common, "default": float(RECOMMENDED), "min": float(RECOMMENDED), "step": 0.05},
+    )
     return [
         inp(
             io.Float.Input,
             "temperature",
             **real,
             max=10.0,
-            tooltip="Courage of the draw: higher is wilder, 0 always takes the likeliest code. -1: as the model recommends.",
+            tooltip=(
+                "Courage of the draw: higher is wilder, 0 always takes the likeliest code. -1: as the"
+                " model recommends."
+            ),
         ),
         inp(
             io.Int.Input,
@@ -164,7 +187,10 @@ def _sampling_inputs() -> list[io.Input]:
             "top_p",
             **real,
             max=1.0,
-            tooltip="Share of the probability that may be drawn from; replaces top_k. 0: off. -1: as the model recommends.",
+            tooltip=(
+                "Share of the probability that may be drawn from; replaces top_k. 0: off. -1: as the"
+                " model recommends."
+            ),
         ),
         inp(
             io.Float.Input,
@@ -178,7 +204,10 @@ def _sampling_inputs() -> list[io.Input]:
             "repetition_window",
             **whole,
             max=10_000,
-            tooltip="Frames (25 a second) in which repeated codes are held back, 0: off. -1: as the model recommends.",
+            tooltip=(
+                "Frames (25 a second) in which repeated codes are held back, 0: off. -1: as the model"
+                " recommends."
+            ),
         ),
     ]
 
@@ -187,18 +216,25 @@ def sampling_options(
     config: LeLMConfig, temperature: float, top_k: int, top_p: float, cfg_scale: float, repetition_window: int
 ) -> SamplingOptions:
     """What the model recommends, with all values that are not negative put in."""
-    asked = {
+    asked: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
         "cfg_scale": cfg_scale,
         "repetition_window": repetition_window,
     }
-    return replace(default_sampling(config), **{name: value for name, value in asked.items() if not value < 0})
+    return replace(
+        default_sampling(config), **{name: value for name, value in asked.items() if not value < 0}
+    )
 
 
 def song_info(
-    model: host.SongModel, seconds: float, ended: bool, seed: int, sampling: SamplingOptions, advice: list[str]
+    model: host.SongModel,
+    seconds: float,
+    ended: bool,
+    seed: int,
+    sampling: SamplingOptions,
+    advice: list[str],
 ) -> str:
     """What was made and how, one fact a line."""
     end = "ended by the model" if ended else "the time was up: a longer duration may hold more"
@@ -270,7 +306,10 @@ class DiffusionRender(io.ComfyNode):
                     default=True,
                     optional=True,
                     advanced=True,
-                    tooltip="Turns loud passages down smoothly, so that no player clips them. Off: samples as rendered.",
+                    tooltip=(
+                        "Turns loud passages down smoothly, so that no player clips them. Off: samples as"
+                        " rendered."
+                    ),
                 ),
             ],
             outputs=[io.Audio.Output("audio", display_name="audio", tooltip="48 kHz stereo.")],
@@ -302,4 +341,6 @@ class DiffusionRender(io.ComfyNode):
             on_progress=host.NodeProgress(cls),
             cancelled=host.stop_if_cancelled,
         )
-        return io.NodeOutput(to_audio(limiter.limit_peaks(samples, sample_rate=rate) if limit_peaks else samples, rate))
+        return io.NodeOutput(
+            to_audio(limiter.limit_peaks(samples, sample_rate=rate) if limit_peaks else samples, rate)
+        )

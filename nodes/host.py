@@ -27,7 +27,7 @@ FOLDER = "songgen"  # under ComfyUI/models, and the key in extra_model_paths.yam
 _OTHER_FOLDERS = ("SongGeneration",)  # where people who had the models before keep them
 _MB = 1 << 20
 _SECONDS_BETWEEN_TEXTS = 0.5
-_STAGES = {"tokens": "writing the song", "rendering": "rendering audio", "decoding": "decoding audio"}
+_STAGES = {"tokens": "writing the song", "rendering": "rendering audio"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
 
 
 def compute_dtype(name: str) -> torch.dtype:
-    """`auto` is float16 where the card is fit for it (what the models were trained in), else the next best."""
+    """`auto` is float16, as the models were trained, where the card is fit for it, else the next best."""
     check_choice("dtype", name, ("auto", *DTYPES))
     if name != "auto":
         return DTYPES[name]
@@ -89,13 +89,11 @@ def compute_dtype(name: str) -> torch.dtype:
 
 def managed(network: nn.Module) -> ModelPatcher:
     """A network under ComfyUI's memory management. Never the dynamic patcher: our layers are plain torch."""
-    return ModelPatcher(
-        network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device()
-    )
+    return ModelPatcher(network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
 
 
 def place(patchers: Sequence[ModelPatcher], working_memory: int) -> torch.device:
-    """Bring networks to their device, with room for `working_memory` bytes beside them; returns the device."""
+    """Bring networks to their device, with `working_memory` bytes to spare; returns the device."""
     mm.load_models_gpu(list(patchers), memory_required=working_memory, force_full_load=True)
     return patchers[0].load_device
 

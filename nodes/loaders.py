@@ -29,7 +29,8 @@ class LoadLeVoModel(io.ComfyNode):
             node_id="SongGenLoadLeVoModel",
             display_name="Load LeVo Model",
             description=(
-                "Loads a LeVo / SongGeneration model: language model, renderer and VAE. Put each model in a folder"
+                "Loads a LeVo / SongGeneration model: language model, renderer and VAE. Put each model in"
+                " a folder"
                 f" of its own under ComfyUI/models/songgen. {LICENCE_NOTE}"
             ),
             search_aliases=["song", "music", "SongGeneration", "LeVo"],
@@ -40,7 +41,8 @@ class LoadLeVoModel(io.ComfyNode):
                     options=models,
                     default=models[0],
                     tooltip=(
-                        "A model found under models/songgen or models/SongGeneration. 'selftest' needs no files"
+                        "A model found under models/songgen or models/SongGeneration. 'selftest' needs no"
+                        " files"
                         f" and makes noise, not music: it only shows that everything works. {LICENCE_NOTE}"
                     ),
                 ),
@@ -50,7 +52,8 @@ class LoadLeVoModel(io.ComfyNode):
                     options=[AUTO, *sorted(DTYPES)],
                     default=AUTO,
                     tooltip=(
-                        "Number format of the weights. auto: float16 on a graphics card, as the models were trained,"
+                        "Number format of the weights. auto: float16 on a graphics card, as the models"
+                        " were trained,"
                         " and float32 on the CPU."
                     ),
                 ),
@@ -61,15 +64,19 @@ class LoadLeVoModel(io.ComfyNode):
                     default=AUTO,
                     advanced=True,
                     tooltip=(
-                        "Sizes of the model. auto: from the config.yaml beside the weights, else from the folder's"
+                        "Sizes of the model. auto: from the config.yaml beside the weights, else from the"
+                        " folder's"
                         " name. Choose the published variant where neither tells."
                     ),
                 ),
             ],
             outputs=[
-                SongModelSocket.Output("model", display_name="model", tooltip="For Generate Tokens and Diffusion Render."),
+                SongModelSocket.Output(
+                    "loaded", display_name="model", tooltip="For Generate Tokens and Diffusion Render."
+                ),
                 io.String.Output("info", display_name="info", tooltip="What was loaded, in words."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -90,10 +97,18 @@ class LoadLeVoModel(io.ComfyNode):
             log.warning(NOTICE)
             networks = selftest_networks()
         else:
-            networks = load_networks(_files_of(model, variant), precision)
+            files = _files_of(model, variant)
+            networks = load_networks(files, precision, host.NodeProgress(cls), host.stop_if_cancelled)
         lm, tokenizers, renderer, vae = networks
         handle = host.SongModel(
-            model, lm.config, precision, tokenizers, *map(host.managed, (lm, renderer, vae)), is_selftest
+            name=model,
+            config=lm.config,
+            dtype=precision,
+            tokenizers=tokenizers,
+            lm=host.managed(lm),
+            renderer=host.managed(renderer),
+            vae=host.managed(vae),
+            is_selftest=is_selftest,
         )
         return io.NodeOutput(handle, describe(handle))
 

@@ -27,13 +27,19 @@ def to_audio(samples: Tensor, sample_rate: int) -> dict[str, Any]:
 def takes_of(audio: dict[str, Any] | None, source: str) -> tuple[list[Tensor], int]:
     """AUDIO -> takes [C, N] float32 on the CPU and their rate; `source` names the input in messages."""
     if audio is None:
-        raise AudioError(f"{source}: the connected node delivered no sound (a silent video?); connect another")
+        raise AudioError(
+            f"{source}: the connected node delivered no sound (a silent video?); connect another"
+        )
     try:
         waveform, rate = audio["waveform"], int(audio["sample_rate"])
     except (TypeError, KeyError, ValueError) as error:
-        raise AudioError(f"{source} is not AUDIO with waveform and sample_rate; connect an audio output") from error
+        raise AudioError(
+            f"{source} is not AUDIO with waveform and sample_rate; connect an audio output"
+        ) from error
     if not isinstance(waveform, Tensor) or waveform.ndim not in (2, 3) or 0 in waveform.shape:
         shape = list(getattr(waveform, "shape", ()))
-        raise AudioError(f"{source} has the shape {shape}; audio is [batch, channels, samples], none of them 0")
+        raise AudioError(
+            f"{source} has the shape {shape}; audio is [batch, channels, samples], none of them 0"
+        )
     takes = waveform if waveform.ndim == 3 else waveform[None]
     return list(takes.detach().to("cpu", torch.float32)), rate

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from comfy_api.v0_0_2 import io
 
 from ..songgen_core import UserError
-from ..songgen_core.text.lyrics import STRUCTURE_TAGS, Song, estimate_seconds
+from ..songgen_core.text.lyrics import STRUCTURE_TAGS, Section, Song, estimate_seconds
 from ..songgen_core.text.tags import BPM_MAX, BPM_MIN, TAG_VOCABULARY, Description
 from . import host
 from ._compat import inp, schema
@@ -25,7 +25,7 @@ ANY = "any"  # first choice of every style combo: not said, the model chooses
 
 
 def lyrics_problem(lyrics: str | None) -> bool | str:
-    """For `validate_inputs`: True, or what is wrong. Linked lyrics are None here and checked when they arrive."""
+    """For `validate_inputs`: True, or what is wrong. Linked lyrics are None; they are checked on arrival."""
     try:
         if lyrics is not None:
             Song.parse(lyrics).check()
@@ -49,7 +49,8 @@ class LyricsFormatter(io.ComfyNode):
             node_id="SongGenLyricsFormatter",
             display_name="Lyrics Formatter",
             description=(
-                "Turns lyrics as people type them, a tag in brackets above each section, into the form that the"
+                "Turns lyrics as people type them, a tag in brackets above each section, into the form"
+                " that the"
                 f" model reads, and says what is wrong with them. Tags: {', '.join(STRUCTURE_TAGS)}."
             ),
             search_aliases=["song text", "verse", "chorus"],
@@ -61,15 +62,24 @@ class LyricsFormatter(io.ComfyNode):
                     default=EXAMPLE_LYRICS,
                     dynamic_prompts=False,
                     tooltip=(
-                        "Sections with a tag such as [verse] or [chorus] above them, one line of song per line."
+                        "Sections with a tag such as [verse] or [chorus] above them, one line of song per"
+                        " line."
                         " The one-line form with ' ; ' between sections is read as well."
                     ),
                 ),
             ],
             outputs=[
-                io.String.Output("formatted", display_name="lyrics", tooltip="Lyrics in the form of the model."),
-                io.String.Output("report", display_name="report", tooltip="Sections, expected length and advice."),
-                io.Float.Output("seconds", display_name="seconds", tooltip="Expected length of the song, by rule of thumb."),
+                io.String.Output(
+                    "formatted", display_name="lyrics", tooltip="Lyrics in the form of the model."
+                ),
+                io.String.Output(
+                    "report", display_name="report", tooltip="Sections, expected length and advice."
+                ),
+                io.Float.Output(
+                    "seconds",
+                    display_name="seconds",
+                    tooltip="Expected length of the song, by rule of thumb.",
+                ),
             ],
         )
 
@@ -81,12 +91,16 @@ class LyricsFormatter(io.ComfyNode):
     def execute(cls, lyrics: str) -> io.NodeOutput:
         song = Song.parse(lyrics)
         seconds = estimate_seconds(song)
-        sections = (f"[{s.tag}]" + (f" {len(s.lines)} lines" if s.is_vocal else "") for s in song.sections)
         report = [
-            *bulleted(f"{len(song.sections)} sections, about {seconds:.0f} s:", sections),
+            *bulleted(f"sections, about {seconds:.0f} s in all:", map(_summary, song.sections)),
             *bulleted("advice:", song.warnings()),
         ]
         return io.NodeOutput(song.format(), "\n".join(report), seconds)
+
+
+def _summary(section: Section) -> str:
+    number = len(section.lines)
+    return f"[{section.tag}]" + (f" {number} line{'s' * (number != 1)}" if section.is_vocal else "")
 
 
 class DescriptionTags(io.ComfyNode):
@@ -124,14 +138,21 @@ class DescriptionTags(io.ComfyNode):
                     dynamic_prompts=False,
                     placeholder="violin, strings, nostalgic",
                     tooltip=(
-                        "More keywords, separated by commas. English, or the usual Chinese ones; known keywords"
+                        "More keywords, separated by commas. English, or the usual Chinese ones; known"
+                        " keywords"
                         " go where they belong, all others are passed on as typed."
                     ),
                 ),
             ],
             outputs=[
-                io.String.Output("description", display_name="description", tooltip="Description in the form of the model."),
-                io.String.Output("report", display_name="report", tooltip="Keywords that were converted or may not be understood."),
+                io.String.Output(
+                    "description", display_name="description", tooltip="Description in the form of the model."
+                ),
+                io.String.Output(
+                    "report",
+                    display_name="report",
+                    tooltip="Keywords that were converted or may not be understood.",
+                ),
             ],
         )
 
@@ -146,7 +167,13 @@ class DescriptionTags(io.ComfyNode):
         bpm: int = 0,
         extra: str = "",
     ) -> io.NodeOutput:
-        chosen = {"gender": gender, "genre": genre, "timbre": timbre, "emotion": emotion, "instruments": instrument}
+        chosen = {
+            "gender": gender,
+            "genre": genre,
+            "timbre": timbre,
+            "emotion": emotion,
+            "instruments": instrument,
+        }
         words = [host.check_choice(n, v, (ANY, *TAG_VOCABULARY[n])) for n, v in chosen.items()]
         tempo = [f"the bpm is {bpm}"] if bpm else []
         described = Description.parse(", ".join([*(w for w in words if w != ANY), extra or "", *tempo]))

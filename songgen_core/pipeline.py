@@ -40,6 +40,7 @@ from .selftest import NOTICE, SELFTEST, selftest_networks
 from .text.bpe import TextTokenizers
 from .text.lyrics import Song
 from .text.request import prompt_texts
+from .text.tags import Description
 
 log = logging.getLogger("songgen")
 
@@ -124,16 +125,16 @@ def write_codes(
 ) -> tuple[Tensor, bool]:
     """Lyrics and description -> codes [1, 3, T] int64 on the CPU, and whether the model ended the song.
 
-    `lm` lies on `device` in `dtype`. prompt_codes [1, 3, n] steer style and voice. `literal` repeats two
-    slips of the reference (`text.request`). Raises LyricsError, UserError, Cancelled.
+    Both texts are brought into the form that the model was trained on; an empty description is none. `lm`
+    lies on `device` in `dtype`. prompt_codes [1, 3, n] steer style and voice. `literal` repeats two slips of
+    the reference (`text.request`). Raises LyricsError, UserError, Cancelled.
     """
     num_frames, sampling = check_duration(duration, lm.config), sampling or default_sampling(lm.config)
     generator = torch.Generator().manual_seed(check_seed(seed))
     song = Song.parse(lyrics)
     song.check()
-    texts = prompt_texts(
-        song.format(), _with_full_stop(description), lm.config.text_version, output, literal=literal
-    )
+    style = Description.parse(description or "").format() or None
+    texts = prompt_texts(song.format(), style, lm.config.text_version, output, literal=literal)
     conditions = make_conditions(texts, prompt_codes, tokenizers, lm.config)
     banned = banned_codes(prompt_codes, lm.config)
     with interruptible(cancelled, lm):
@@ -154,12 +155,6 @@ def write_codes(
             "the model ended the song before its first sound; try another seed or a lower temperature"
         )
     return streams.codes(), streams.eos_frame is not None
-
-
-def _with_full_stop(description: str | None) -> str | None:
-    """The advised form of a description ends in a full stop; blank means absent."""
-    text = (description or "").strip()
-    return None if not text else text if text.endswith(".") else text + "."
 
 
 @torch.inference_mode()

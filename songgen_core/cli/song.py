@@ -129,7 +129,7 @@ def make_song(
     try:
         result = pipeline.generate(
             request.lyrics,
-            Description.parse(request.description).format() or None,
+            request.description,
             seed=request.seed,
             duration=request.duration,
             sampling=settings.sampling_for(pipeline.lm.config),

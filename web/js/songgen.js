@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: see LICENSE
+// SPDX-License-Identifier: Apache-2.0
 // Gives our saving node the audio player that the frontend reserves for a fixed list of core nodes.
 import { app } from "../../../scripts/app.js";
 

@@ -1,0 +1,162 @@
+"""AUDIO -> files in ComfyUI's output folder, with the workflow inside.
+
+Letters: C channels, N audio samples.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import av
+import folder_paths
+import numpy as np
+import torch
+from comfy.cli_args import args
+from comfy_api.v0_0_2 import io
+from torch import Tensor
+
+from ..songgen_core import AudioError, UserError
+from ..songgen_core.audio.files import FORMATS, save_audio
+from . import host
+from ._compat import inp, schema
+from .sockets import takes_of
+
+log = logging.getLogger("songgen")
+
+_MP3_RATES = (32000, 44100, 48000)
+_LAYOUTS = {3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_BAD_CHARACTERS = '<>"|?*'
+
+
+class SaveAudio(io.ComfyNode):
+    """AUDIO -> one file per take, and a player."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="SongGenSaveAudio",
+            display_name="Save Audio (SongGen)",
+            description=(
+                "Saves audio to ComfyUI's output folder: FLAC and WAV in 24 bits, WAV in 32-bit float, or"
+                " MP3 in 320"
+                " kbit/s. FLAC and MP3 carry the workflow, lyrics included: drop the file on the canvas"
+                " to restore it."
+            ),
+            search_aliases=["export", "flac", "wav", "mp3"],
+            inputs=[
+                io.Audio.Input(
+                    "audio", tooltip="One to eight channels, any sample rate; every take gets its own file."
+                ),
+                inp(
+                    io.String.Input,
+                    "filename_prefix",
+                    default="songgen/song",
+                    tooltip=(
+                        "Start of the file name, with folders under the output folder; a number is added."
+                    ),
+                ),
+                inp(
+                    io.Combo.Input,
+                    "format",
+                    options=list(FORMATS),
+                    default=FORMATS[0],
+                    tooltip=(
+                        "flac is lossless and restores the workflow. wav and wav32 hold no workflow. mp3"
+                        " is small."
+                    ),
+                ),
+            ],
+            outputs=[
+                io.Audio.Output(
+                    "saved", display_name="audio", tooltip="The audio as it came in, to go on with."
+                )
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        try:
+            return filename_prefix is None or bool(check_prefix(filename_prefix))
+        except UserError as error:
+            return str(error)
+
+    @classmethod
+    def execute(cls, audio: dict[str, Any] | None, filename_prefix: str, format: str) -> io.NodeOutput:
+        host.check_choice("format", format, FORMATS)
+        takes, rate = takes_of(audio, "audio")
+        tags = workflow_tags(getattr(cls, "hidden", None))
+        shown = [
+            save_take(take, rate, number, check_prefix(filename_prefix), format, tags)
+            for number, take in enumerate(takes)
+        ]
+        return io.NodeOutput(audio, ui={"audio": shown})
+
+
+def check_prefix(prefix: str) -> str:
+    """`prefix`, or UserError for one that is no name or leads out of the output folder."""
+    if not isinstance(prefix, str) or not prefix.strip(" ./\\"):
+        raise UserError("filename_prefix is empty; write the start of a file name, such as songgen/song")
+    path = PureWindowsPath(prefix)  # knows drives and both kinds of slashes, on every system
+    if path.anchor or ".." in path.parts:
+        raise UserError(
+            f"filename_prefix '{prefix[:80]}' leads out of the output folder; use a name or folders inside"
+            " it, without .."
+        )
+    bad = next((c for c in prefix if c in _BAD_CHARACTERS or not c.isprintable()), None)
+    if bad is not None:
+        raise UserError(f"filename_prefix holds {bad!r}, which file names cannot hold everywhere; remove it")
+    if any(len(part.encode()) > 200 for part in path.parts):
+        raise UserError("filename_prefix is too long for a file name; shorten each part to 200 bytes")
+    return prefix
+
+
+def workflow_tags(hidden: Any) -> dict[str, str]:
+    """Prompt and workflow as the frontend reads them back: plain ASCII JSON."""
+    if hidden is None or args.disable_metadata:
+        return {}
+    parts: Mapping[str, Any] = {"prompt": hidden.prompt, **(hidden.extra_pnginfo or {})}
+    return {name: json.dumps(value) for name, value in parts.items() if value is not None}
+
+
+def save_take(
+    samples: Tensor, rate: int, number: int, prefix: str, audio_format: str, tags: dict[str, str]
+) -> dict[str, str]:
+    """Write one take [C, N] under the next free name; returns what the frontend needs to play it."""
+    output = folder_paths.get_output_directory()
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
+    extension = "wav" if audio_format.startswith("wav") else audio_format
+    file = f"{name.replace('%batch_num%', str(number))}_{counter:05}_.{extension}"
+    samples, rate = storable(samples, rate, audio_format)
+    saved = save_audio(Path(folder, file), samples, rate, audio_format=audio_format, tags=tags)
+    if saved.limited:
+        log.info("%s: peaks of %.2f were limited to full scale", file, saved.peak)
+    return {"filename": file, "subfolder": subfolder, "type": "output"}
+
+
+def storable(samples: Tensor, rate: int, audio_format: str) -> tuple[Tensor, int]:
+    """Samples [C, N] -> what every format can hold: one or two channels, and for MP3 one of its rates."""
+    channels, new_rate = samples.shape[0], rate
+    if audio_format == "mp3" and rate not in _MP3_RATES:
+        new_rate = _MP3_RATES[-1]
+    if channels <= 2 and new_rate == rate:
+        return samples, rate
+    if channels > 2 and channels not in _LAYOUTS:
+        raise AudioError(f"the audio has {channels} channels; mix it down to one or two before saving")
+    return _convert(samples, rate, new_rate), new_rate
+
+
+def _convert(samples: Tensor, rate: int, new_rate: int) -> Tensor:
+    """Fold down and resample with FFmpeg: [C, N] -> [1 or 2, M]."""
+    layout = {1: "mono", 2: "stereo", **_LAYOUTS}[samples.shape[0]]
+    interleaved = np.ascontiguousarray(samples.numpy().T.reshape(1, -1))  # planes would end at seven channels
+    frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
+    frame.sample_rate = rate
+    resampler = av.AudioResampler(
+        format="fltp", layout="mono" if layout == "mono" else "stereo", rate=new_rate
+    )
+    blocks = [out.to_ndarray() for out in (*resampler.resample(frame), *resampler.resample(None))]
+    return torch.from_numpy(np.concatenate(blocks, axis=1))

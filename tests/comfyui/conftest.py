@@ -1,0 +1,82 @@
+"""A real ComfyUI server with this pack in it, one for the whole session.
+
+COMFYUI_PATH is a ComfyUI checkout, COMFYUI_PYTHON the Python that runs it (default: that of the tests).
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comfy_client import ROOT, Client
+
+FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
+SECONDS_TO_START = 180
+
+
+@pytest.fixture(scope="session")
+def comfyui_path() -> Path:
+    path = os.environ.get("COMFYUI_PATH")
+    if not path:
+        pytest.skip("COMFYUI_PATH is not set; it names a ComfyUI checkout")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def comfyui_python() -> str:
+    return os.environ.get("COMFYUI_PYTHON", sys.executable)
+
+
+@pytest.fixture(scope="session")
+def comfy(
+    comfyui_path: Path, comfyui_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Client]:
+    """Client of a server that runs on the CPU in a folder of its own."""
+    base = tmp_path_factory.mktemp("comfy")
+    for name in FOLDERS:
+        (base / name).mkdir()
+    (base / "custom_nodes" / "songgen").symlink_to(ROOT, target_is_directory=True)
+    port = _free_port()
+    command = [comfyui_python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
+    command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
+    command += ["--disable-api-nodes", "--dont-print-server"]
+    log = base / "server.log"
+    with log.open("w") as file:
+        # One thread: on a busy machine several wait for each other most of the time.
+        process = subprocess.Popen(
+            command,
+            cwd=comfyui_path,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={"OMP_NUM_THREADS": "1", **os.environ},
+        )
+        client = Client(f"http://127.0.0.1:{port}", base)
+        try:
+            _wait_until_it_answers(client, process, log)
+            yield client
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _wait_until_it_answers(client: Client, process: subprocess.Popen, log: Path) -> None:
+    end = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            pytest.fail(f"ComfyUI ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+        try:
+            client.get_json("/system_stats")
+            return
+        except OSError:
+            time.sleep(0.3)
+    pytest.fail(f"ComfyUI did not answer within {SECONDS_TO_START} s:\n{log.read_text()[-4000:]}")

@@ -1,0 +1,73 @@
+"""The example workflow in a real browser: it loads, runs, and the player appears."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from comfy_client import UI_WORKFLOW, Client
+
+sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.comfyui
+
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+READY = "window.app?.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100"
+LOAD = """async workflow => {
+  await app.loadGraphData(workflow);
+  const known = LiteGraph.registered_node_types;
+  return { missing: app.graph.nodes.filter(n => !known[n.type] && !n.isVirtualNode).map(n => n.type),
+           boxes: app.graph.nodes.map(n => [n.title, n.pos[0], n.pos[1] - LiteGraph.NODE_TITLE_HEIGHT,
+                                            n.pos[0] + n.size[0], n.pos[1] + n.size[1]]),
+           prompt: (await app.graphToPrompt()).output } }"""
+RUN = """() => {
+  const set = (type, name, value) => {
+    app.graph.nodes.find(n => n.type === type).widgets.find(w => w.name === name).value = value };
+  set("SongGenGenerateTokens", "duration", 2);
+  set("SongGenDiffusionRender", "steps", 2);
+  return app.queuePrompt(0, 1) }"""
+PLAYER = "[...document.querySelectorAll('audio')].some(a => a.src.includes('/view') && a.duration > 1.9)"
+
+
+@pytest.fixture
+def page(comfy: Client):
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not there; CHROMIUM names a Chromium or Chrome")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1800, "height": 1000})
+        page.goto(comfy.url, wait_until="domcontentloaded")
+        page.wait_for_function(READY, timeout=120_000)
+        yield page
+        browser.close()
+
+
+def test_the_example_loads_runs_and_shows_the_player(page):
+    workflow = json.loads(UI_WORKFLOW.read_text(encoding="utf-8"))
+    loaded = load(page, workflow)
+    assert loaded["missing"] == []
+    assert len(loaded["prompt"]) == len(workflow["nodes"]) - 1  # the note is none of them
+    assert overlapping(loaded["boxes"]) == []
+    page.evaluate(RUN)
+    page.wait_for_function(PLAYER, timeout=300_000)
+
+
+def load(page, workflow):
+    """Open a workflow. The page opens one of its own some time after it is ready, so look twice."""
+    for _ in range(10):
+        loaded = page.evaluate(LOAD, workflow)
+        page.wait_for_timeout(2000)
+        if page.evaluate("app.graph.nodes.some(n => n.type === 'SongGenGenerateTokens')"):
+            return loaded
+    raise AssertionError("the page does not keep the workflow")
+
+
+def overlapping(boxes):
+    """Pairs of nodes of which one covers a part of the other."""
+    return [
+        (a[0], b[0])
+        for i, a in enumerate(boxes)
+        for b in boxes[:i]
+        if a[1] < b[3] and b[1] < a[3] and a[2] < b[4] and b[2] < a[4]
+    ]

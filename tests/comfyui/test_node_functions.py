@@ -1,0 +1,147 @@
+"""Node classes and their helpers, called in a process of ComfyUI's own Python without a server."""
+
+import subprocess
+import textwrap
+
+import pytest
+from comfy_client import ROOT
+
+pytestmark = pytest.mark.comfyui
+
+PRELUDE = f"""
+import asyncio, importlib.util, os, sys
+sys.path.insert(0, os.getcwd())
+import utils.extra_config  # before ComfyUI puts its comfy folder, with a utils.py, on the path
+from comfy.cli_args import args
+args.cpu = True
+import folder_paths, torch
+spec = importlib.util.spec_from_file_location("pack", {str(ROOT / "__init__.py")!r},
+                                              submodule_search_locations=[{str(ROOT)!r}])
+pack = importlib.util.module_from_spec(spec); sys.modules["pack"] = pack; spec.loader.exec_module(pack)
+extension = asyncio.run(pack.comfy_entrypoint())
+nodes = {{n.GET_SCHEMA().node_id.removeprefix("SongGen"): n for n in asyncio.run(extension.get_node_list())}}
+from pack.nodes import generate, host, loaders, save, sockets
+from pack.songgen_core import Progress, UserError
+
+def message(call, *values):
+    try:
+        call(*values)
+    except UserError as error:
+        assert "\\n" not in str(error)
+        return str(error)
+    raise AssertionError("no error")
+"""
+
+
+@pytest.fixture
+def in_comfyui(comfyui_path, comfyui_python, tmp_path):
+    def run(program: str) -> None:
+        folders = f"TMP = {str(tmp_path)!r}\n"
+        text = folders + PRELUDE + textwrap.dedent(program)
+        done = subprocess.run(
+            [comfyui_python, "-c", text], cwd=comfyui_path, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+    return run
+
+
+def test_saving_takes_any_audio_and_names_what_it_cannot_take(in_comfyui):
+    in_comfyui("""
+    folder_paths.set_output_directory(TMP)
+    execute = nodes["SaveAudio"].execute
+    def audio(*shape, rate=48000, **kind):
+        return {"waveform": (torch.rand(*shape) - 0.5).to(**kind), "sample_rate": rate}
+    for given, format, takes in [
+        (audio(1, 1, 4800), "flac", 1), (audio(3, 2, 4800), "flac", 3), (audio(1, 6, 4800), "wav", 1),
+        (audio(1, 2, 4800, dtype=torch.float16), "wav32", 1), (audio(1, 2, 1100, rate=11025), "mp3", 1),
+        (audio(1, 8, 4410, rate=44100), "mp3", 1), (audio(2, 4800), "flac", 1),
+    ]:
+        output = execute(given, "songs/take", format)
+        assert output.result[0] is given
+        files = [os.path.join(TMP, f["subfolder"], f["filename"]) for f in output.ui["audio"]]
+        assert len(set(files)) == takes and all(map(os.path.getsize, files))
+    assert "no sound" in message(execute, None, "x", "flac")
+    assert "not AUDIO" in message(execute, {"samples": 1}, "x", "flac")
+    assert "[batch, channels, samples]" in message(execute, audio(1, 2, 0), "x", "flac")
+    assert "[batch, channels, samples]" in message(execute, audio(4800), "x", "flac")
+    assert "9 channels" in message(execute, audio(1, 9, 4800), "x", "flac")
+    bad = audio(1, 2, 4800); bad["waveform"][0, 0, 9] = float("nan")
+    assert "NaN" in message(execute, bad, "x", "flac")
+    assert "format is 'exe'" in message(execute, audio(1, 2, 4800), "x", "exe")
+    assert not any(name.startswith("x") for name in os.listdir(TMP))
+    """)
+
+
+def test_metadata_can_be_switched_off(in_comfyui):
+    in_comfyui("""
+    class Hidden:
+        prompt, extra_pnginfo = {"1": "歌"}, {"workflow": {"nodes": []}}
+    assert save.workflow_tags(Hidden) == {"prompt": '{"1": "\\\\u6b4c"}', "workflow": '{"nodes": []}'}
+    args.disable_metadata = True
+    assert save.workflow_tags(Hidden) == {} == save.workflow_tags(None)
+    """)
+
+
+def test_the_model_handle_is_what_the_memory_manager_expects(in_comfyui):
+    in_comfyui("""
+    from comfy.model_patcher import ModelPatcher
+    model, info = nodes["LoadLeVoModel"].execute("selftest", "auto", "auto").result
+    assert "noise" in info and model.dtype == torch.float32
+    assert model.get_models() == [model.lm, model.renderer, model.vae] and model.patcher is model.lm
+    assert all(type(patcher) is ModelPatcher for patcher in model.get_models())
+    assert len({id(patcher.model) for patcher in model.get_models()}) == 3
+    assert model.is_dynamic() is False
+    assert host.lm_memory(model, 270.0) > host.lm_memory(model, 10.0) > 512 << 20
+    assert "this model makes 1 to 270 s" in message(host.lm_memory, model, 300.0)
+    options = generate.sampling_options(model.config, -1, 40, 0.0, -1.0, -1)
+    assert (options.temperature, options.top_k, options.top_p) == (0.8, 40, 0.0)
+    """)
+
+
+def test_a_full_load_moves_every_weight_and_buffer(in_comfyui):
+    """The meta device plays the card; plain layers that a partial load leaves behind must all follow."""
+    in_comfyui("""
+    from comfy.model_patcher import ModelPatcher
+    model, _ = nodes["LoadLeVoModel"].execute("selftest", "auto", "auto").result
+    card = torch.device("meta")
+    for patcher in model.get_models():
+        size = patcher.model_size()
+        moved = ModelPatcher(patcher.model, load_device=card, offload_device=torch.device("cpu"))
+        assert size == sum(t.nbytes for t in moved.model.state_dict().values())
+        moved.patch_model(device_to=card)
+        left = [n for n, t in moved.model.state_dict().items() if not t.is_meta]
+        left += [n for n, t in moved.model.named_buffers() if not t.is_meta]
+        assert not left, left
+    """)
+
+
+def test_models_are_found_under_both_folders_and_a_users_own(in_comfyui):
+    in_comfyui("""
+    folder_paths.folder_names_and_paths["songgen"] = ([os.path.join(TMP, "own")], set())
+    folder_paths.models_dir = TMP
+    host.register_model_folders(); host.register_model_folders()
+    names = [root.name for root in host.model_roots()]
+    assert names == ["own", "songgen", "SongGeneration"]
+    for root in ("own", "SongGeneration"):
+        folder = os.path.join(TMP, root, f"model-in-{root}")
+        os.makedirs(folder)
+        open(os.path.join(folder, "config.yaml"), "w").close()
+        open(os.path.join(folder, "model.pt"), "w").close()
+    load = nodes["LoadLeVoModel"]
+    (options,) = [i.options for i in load.define_schema().inputs if i.id == "model"]
+    assert options == ["model-in-own", "model-in-SongGeneration", "selftest"]
+    assert load.fingerprint_inputs("model-in-own", "auto", "auto")  # a message: codec and VAE are missing
+    assert "model-in-own" not in message(load.execute, "/etc/passwd", "auto", "auto").split(";")[0]
+    assert message(load.execute, "model-in-own", "auto", "auto")
+    """)
+
+
+def test_status_text_tells_the_time_left(in_comfyui):
+    in_comfyui("""
+    first = (10, 100.0)
+    assert host.status_text(Progress("tokens", 10, 110), first, 100.0) == "writing the song 10/110"
+    half_way = host.status_text(Progress("tokens", 60, 110), first, 190.0)
+    assert half_way == "writing the song 60/110, about 1:30 left"
+    assert host.status_text(Progress("tokens", 110, 110), first, 280.0) == "writing the song 110/110"
+    """)

@@ -1,0 +1,197 @@
+"""Songs through /prompt and /ws, with the self-test model."""
+
+import io
+import json
+import time
+
+import pytest
+from comfy_client import API_WORKFLOW, UI_WORKFLOW, Client, Refused, id_of, song_prompt
+
+soundfile = pytest.importorskip("soundfile")
+av = pytest.importorskip("av")
+convert = pytest.importorskip("comfy_cli.workflow_to_api")
+pytestmark = pytest.mark.comfyui
+
+CHINESE = "[intro-short]\n\n[verse]\n晨光照进窗台\n脚步轻轻走来\n\n[outro-short]"
+SONG_NODES = ("LoadLeVoModel", "GenerateTokens", "DiffusionRender", "SaveAudio")
+
+
+def ids(prompt, *nodes):
+    return {id_of(prompt, node) for node in nodes}
+
+
+def saved_by(run, prompt):
+    return run.outputs[id_of(prompt, "SaveAudio")]["audio"]
+
+
+def test_a_song_comes_out_in_the_length_asked_for_and_is_cached(comfy: Client):
+    prompt = song_prompt(GenerateTokens__seed=1)
+    run = comfy.run(prompt)
+    assert run.end == "execution_success"
+    (file,) = saved_by(run, prompt)
+    assert file["filename"].endswith(".flac") and file["subfolder"] == "songgen" and file["type"] == "output"
+    samples, rate = soundfile.read(io.BytesIO(comfy.view(file)))
+    assert rate == 48000 and samples.shape == (2 * 48000, 2)
+    assert 0.001 < abs(samples).max() <= 1
+    for node in ("GenerateTokens", "DiffusionRender"):
+        steps = [d for d in run.of("progress") if d["node"] == id_of(prompt, node)]
+        assert steps and steps[-1]["value"] == steps[-1]["max"], node
+        assert any(name == id_of(prompt, node) for name, _ in run.texts), node
+    assert "noise" in run.outputs["7"]["text"][0]
+    assert "random weights" in comfy.log
+
+    again = comfy.run(prompt)
+    assert again.end == "execution_success" and again.executed == set()
+    assert saved_by(again, prompt) == [file]
+
+
+def test_another_render_seed_runs_the_render_branch_only(comfy):
+    prompt = song_prompt(GenerateTokens__seed=2)
+    comfy.run(prompt)
+    run = comfy.run(song_prompt(GenerateTokens__seed=2, DiffusionRender__seed=77))
+    assert run.executed == ids(prompt, "DiffusionRender", "SaveAudio")
+
+
+def test_the_workflow_of_the_page_is_the_one_of_the_api_and_runs(comfy):
+    workflow = json.loads(UI_WORKFLOW.read_text(encoding="utf-8"))
+    converted = convert.convert_ui_to_api(workflow, comfy.get_json("/object_info"))
+    assert converted == json.loads(API_WORKFLOW.read_text(encoding="utf-8"))
+    quick = song_prompt(GenerateTokens__seed=3)
+    assert {k: v["class_type"] for k, v in quick.items()} == {
+        k: v["class_type"] for k, v in converted.items()
+    }
+    assert comfy.run(quick, workflow=workflow).end == "execution_success"
+
+
+def test_stored_widget_values_are_complete(comfy):
+    object_info = comfy.get_json("/object_info")
+    for node in json.loads(UI_WORKFLOW.read_text(encoding="utf-8"))["nodes"]:
+        if node["type"].startswith("SongGen"):
+            known = object_info[node["type"]]["input"]
+            specs = {**known["required"], **known.get("optional", {})}
+            stored = [i["name"] for i in node["inputs"] if "widget" in i]
+            seeds = sum(bool(specs[name][1].get("control_after_generate")) for name in stored)
+            assert [i["name"] for i in node["inputs"]] == list(specs)
+            assert len(node["widgets_values"]) == len(stored) + seeds, node["type"]
+
+
+def test_chinese_lyrics_come_back_from_the_flac_file(comfy):
+    workflow = json.loads(UI_WORKFLOW.read_text(encoding="utf-8"))
+    prompt = song_prompt(LyricsFormatter__lyrics=CHINESE)
+    (file,) = saved_by(comfy.run(prompt, workflow=workflow), prompt)
+    with av.open(io.BytesIO(comfy.view(file))) as container:
+        tags = {key.lower(): value for key, value in container.metadata.items()}
+    assert json.loads(tags["prompt"])[id_of(prompt, "LyricsFormatter")]["inputs"]["lyrics"] == CHINESE
+    assert json.loads(tags["workflow"]) == workflow
+    assert tags["prompt"].isascii()
+
+
+@pytest.mark.parametrize("audio_format", ["wav", "wav32", "mp3"])
+def test_other_formats_are_playable(comfy, audio_format):
+    prompt = song_prompt(SaveAudio__format=audio_format)
+    (file,) = saved_by(comfy.run(prompt), prompt)
+    with av.open(io.BytesIO(comfy.view(file))) as container:
+        length = sum(frame.samples for frame in container.decode(audio=0))
+    assert length == pytest.approx(96000, abs=2500)
+
+
+def test_cancel_during_the_tokens_takes_effect_at_once(comfy):
+    prompt = song_prompt(GenerateTokens__duration=270.0, GenerateTokens__seed=4)
+    node, pressed = id_of(prompt, "GenerateTokens"), []
+
+    def press_cancel(event, prompt_id):
+        if not pressed and event["type"] == "progress" and event["data"]["node"] == node:
+            comfy.post("/interrupt", {"prompt_id": prompt_id})
+            pressed.append(time.monotonic())
+
+    run = comfy.run(prompt, on_event=press_cancel)
+    assert run.end == "execution_interrupted"
+    assert time.monotonic() - pressed[0] < 2
+    after = song_prompt(GenerateTokens__seed=5)
+    assert comfy.run(after).end == "execution_success"
+
+
+def refusal(comfy, prompt, node):
+    """The message that the server shows at `node`."""
+    del prompt["7"]  # the text preview would run on its own
+    with pytest.raises(Refused) as caught:
+        comfy.run(prompt)
+    errors = caught.value.body["node_errors"][id_of(prompt, node)]["errors"]
+    return errors[0]["details"]
+
+
+def test_bad_lyrics_are_refused_before_anything_runs(comfy):
+    message = refusal(comfy, song_prompt(LyricsFormatter__lyrics="[verze]\nla la"), "LyricsFormatter")
+    assert "did you mean [verse]?" in message and "section 1" in message
+    unlinked = song_prompt(GenerateTokens__lyrics="no tag at all")
+    assert "before the first tag" in refusal(comfy, unlinked, "GenerateTokens")
+
+
+def test_bad_linked_lyrics_are_named_at_the_node_that_reads_them(comfy):
+    prompt = song_prompt(LyricsFormatter__lyrics=["90", 0])
+    prompt["90"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "[verse]\n【唱】"}}
+    run = comfy.run(prompt)
+    assert run.end == "execution_error"
+    assert run.error["node_id"] == id_of(prompt, "LyricsFormatter")
+    assert run.error["exception_message"].strip().startswith("section 1 [verse], line 2:")
+    assert "\n" not in run.error["exception_message"].strip()
+
+
+@pytest.mark.parametrize("prefix", ["../x", "songs/../../x", "/tmp/x", "C:\\x", "..\\x", "  "])
+def test_prefixes_that_leave_the_output_folder_are_refused(comfy, prefix):
+    message = refusal(comfy, song_prompt(SaveAudio__filename_prefix=prefix), "SaveAudio")
+    assert "filename_prefix" in message
+
+
+def test_a_linked_prefix_is_checked_as_well(comfy):
+    prompt = song_prompt(SaveAudio__filename_prefix=["90", 0])
+    prompt["90"] = {"class_type": "PrimitiveString", "inputs": {"value": "../../x"}}
+    run = comfy.run(prompt)
+    assert run.end == "execution_error" and run.error["node_id"] == id_of(prompt, "SaveAudio")
+    assert "leads out of the output folder" in run.error["exception_message"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"SaveAudio__format": "../flac"},
+        {"LoadLeVoModel__model": "/etc/passwd"},
+        {"LoadLeVoModel__dtype": "int8"},
+        {"DescriptionTags__genre": "x\n"},
+        {"DiffusionRender__output": "drums"},
+        {"GenerateTokens__output": "drums"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_choices_outside_the_list_never_run(comfy, change):
+    """Newer servers refuse them, older ones leave it to the node."""
+    prompt = song_prompt(**change)
+    node = next(iter(change)).split("__")[0]
+    del prompt["7"]  # the text preview would run on its own
+    try:
+        run = comfy.run(prompt)
+    except Refused as refused:
+        assert id_of(prompt, node) in refused.body["node_errors"]
+    else:
+        assert run.end == "execution_error" and run.error["node_id"] == id_of(prompt, node)
+        assert "choose one of" in run.error["exception_message"]
+
+
+def test_impossible_settings_give_one_clear_line(comfy):
+    run = comfy.run(song_prompt(DescriptionTags__bpm=5))
+    assert run.error["exception_message"].strip() == (
+        "description: bpm 5 is not possible; give a whole number from 20 to 300, for example 120"
+    )
+
+
+def test_freed_models_come_back(comfy):
+    comfy.run(song_prompt(GenerateTokens__seed=6))
+    comfy.post("/free", {"unload_models": True})
+    time.sleep(2)  # the server looks at it once a second
+    run = comfy.run(song_prompt(GenerateTokens__seed=6, DiffusionRender__seed=6))
+    assert run.end == "execution_success" and len(run.executed) == 2
+
+
+def test_accompaniment_alone(comfy):
+    prompt = song_prompt(GenerateTokens__output="bgm", DiffusionRender__output="bgm")
+    assert comfy.run(prompt).end == "execution_success"
