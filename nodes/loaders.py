@@ -2,18 +2,25 @@
 
 import logging
 
+import torch
 from comfy_api.v0_0_2 import io
 
 from ..songgen_core import VARIANTS, UserError
 from ..songgen_core.checkpoint.layout import ModelFiles, find_model, list_models
 from ..songgen_core.checkpoint.load_model import load_networks
 from ..songgen_core.devices import DTYPES
+from ..songgen_core.models.flow_renderer import FlowRenderer
+from ..songgen_core.models.lelm import LeLM
+from ..songgen_core.models.oobleck import OobleckVAE
 from ..songgen_core.selftest import NOTICE, SELFTEST, selftest_networks
+from ..songgen_core.text.bpe import TextTokenizers
 from . import host
 from ._compat import inp, schema
 from .sockets import SongModelSocket
 
 log = logging.getLogger("songgen")
+
+Networks = tuple[LeLM, TextTokenizers, FlowRenderer, OobleckVAE, torch.dtype]
 
 AUTO = "auto"
 LICENCE_NOTE = "Model weights are Tencent's, for research and education only; read their licence before use."
@@ -92,14 +99,7 @@ class LoadLeVoModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: str, dtype: str = AUTO, variant: str = AUTO) -> io.NodeOutput:
-        is_selftest, precision = model == SELFTEST, host.compute_dtype(dtype)
-        if is_selftest:
-            log.warning(NOTICE)
-            networks = selftest_networks()
-        else:
-            files = _files_of(model, variant)
-            networks = load_networks(files, precision, host.NodeProgress(cls), host.stop_if_cancelled)
-        lm, tokenizers, renderer, vae = networks
+        lm, tokenizers, renderer, vae, precision = cls._networks(model, dtype, variant)
         handle = host.SongModel(
             name=model,
             config=lm.config,
@@ -108,9 +108,21 @@ class LoadLeVoModel(io.ComfyNode):
             lm=host.managed(lm),
             renderer=host.managed(renderer),
             vae=host.managed(vae),
-            is_selftest=is_selftest,
+            is_selftest=model == SELFTEST,
         )
         return io.NodeOutput(handle, describe(handle))
+
+    @classmethod
+    def _networks(cls, model: str, dtype: str, variant: str) -> Networks:
+        precision = host.compute_dtype(dtype)
+        # The executor is in inference mode; weights born in it break when "unload models" moves them outside.
+        with torch.inference_mode(False):
+            if model == SELFTEST:
+                log.warning(NOTICE)
+                return *selftest_networks(), torch.float32
+            files = _files_of(model, variant)
+            networks = load_networks(files, precision, host.NodeProgress(cls), host.stop_if_cancelled)
+            return *networks, precision
 
 
 def _files_of(model: str, variant: str) -> ModelFiles:

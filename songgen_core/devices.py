@@ -1,11 +1,14 @@
 """Which device and precision to use when the user does not say."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from .errors import UserError
+
+log = logging.getLogger("songgen")
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -16,8 +19,8 @@ def choose_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.empty(0, device=device).cpu()  # fails on a device that holds no data ("meta")
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise UserError(f"device '{name}' is not available here; use auto, cpu, cuda or mps") from error
     return device
 
@@ -28,6 +31,10 @@ def choose_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
         return torch.float32 if device.type == "cpu" else torch.float16
     if name not in DTYPES:
         raise UserError(f"dtype '{name}' is unknown; use auto, {', '.join(DTYPES)}")
+    if device.type == "cpu" and name == "float16":
+        log.warning(
+            "float16 is many times slower than float32 on a CPU; bfloat16 is the quick half precision"
+        )
     return DTYPES[name]
 
 

@@ -57,8 +57,8 @@ class RenderOptions:
     guidance_scale: float = 1.5
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_steps <= 200:
-            raise UserError(f"steps is {self.num_steps}; choose a value from 1 to 200")
+        if not 1 <= self.num_steps <= 200 or int(self.num_steps) != self.num_steps:
+            raise UserError(f"steps is {self.num_steps}; choose a whole number from 1 to 200")
         if not 0.0 <= self.guidance_scale <= 100.0:
             raise UserError(f"guidance scale is {self.guidance_scale}; choose a value from 0 to 100")
 
@@ -126,14 +126,17 @@ def write_codes(
     """Lyrics and description -> codes [1, 3, T] int64 on the CPU, and whether the model ended the song.
 
     Both texts are brought into the form that the model was trained on; an empty description is none. `lm`
-    lies on `device` in `dtype`. prompt_codes [1, 3, n] steer style and voice. `literal` repeats two slips of
-    the reference (`text.request`). Raises LyricsError, UserError, Cancelled.
+    lies on `device` in `dtype`. prompt_codes [1, 3, n] steer style and voice. `literal` takes the description
+    as it is and repeats two slips of the reference (`text.request`).
+
+    Raises LyricsError, UserError, Cancelled.
     """
     num_frames, sampling = check_duration(duration, lm.config), sampling or default_sampling(lm.config)
     generator = torch.Generator().manual_seed(check_seed(seed))
     song = Song.parse(lyrics)
     song.check()
-    style = Description.parse(description or "").format() or None
+    style = description if literal else Description.parse(description or "").format() or None
+    check_prompt_codes(prompt_codes, lm.config)
     texts = prompt_texts(song.format(), style, lm.config.text_version, output, literal=literal)
     conditions = make_conditions(texts, prompt_codes, tokenizers, lm.config)
     banned = banned_codes(prompt_codes, lm.config)
@@ -155,6 +158,22 @@ def write_codes(
             "the model ended the song before its first sound; try another seed or a lower temperature"
         )
     return streams.codes(), streams.eos_frame is not None
+
+
+def check_prompt_codes(codes: Tensor | None, config: LeLMConfig) -> None:
+    """Raise UserError unless `codes` is None or [1, K, n] int64 of codes, end and special ids."""
+    if codes is None:
+        return
+    if codes.ndim != 3 or codes.shape[:2] != (1, config.num_codebooks) or codes.dtype != torch.int64:
+        raise UserError(
+            f"prompt codes are {codes.dtype} of shape {list(codes.shape)};"
+            f" the model takes int64 of shape [1, {config.num_codebooks}, frames]"
+        )
+    if codes.numel() and not (codes.min() >= 0 and codes.max() <= config.special_id):
+        raise UserError(
+            f"prompt codes range from {codes.min()} to {codes.max()};"
+            f" the model knows 0 to {config.special_id}"
+        )
 
 
 @torch.inference_mode()
@@ -208,6 +227,8 @@ def _counter(stage: str, total: int, on_progress: OnProgress) -> Callable[[], No
 
 def check_codes(codes: Tensor, codebook_size: int) -> None:
     """Raise UserError unless `codes` is a non-empty [1, 3, T] of codes of the codebook."""
+    if codes.dtype != torch.int64:
+        raise UserError(f"codes are {codes.dtype}; the renderer takes int64")
     if codes.ndim != 3 or codes.shape[:2] != (1, 3) or codes.shape[-1] == 0:
         raise UserError(
             f"codes have the shape {list(codes.shape)}; the renderer takes [1, 3, frames], one frame at least"
@@ -257,8 +278,7 @@ class SongPipeline:
         precision = choose_dtype(where, dtype)
         if str(model) == SELFTEST:
             log.warning(NOTICE)
-            networks = selftest_networks()
-            name = SELFTEST
+            networks, name, precision = selftest_networks(), SELFTEST, torch.float32
         else:
             files: ModelFiles = find_model(model, roots, variant)
             networks, name = load_networks(files, precision, on_progress, cancelled), files.name
@@ -303,6 +323,7 @@ class SongPipeline:
                 on_progress=on_progress,
                 cancelled=cancelled,
             )
+        codes = codes.clone()  # out of inference mode, so that callers may change it in place
         wanted = ("mixed", "vocal", "bgm") if output == "separate" else (output,)
         audio = {}
         for name in wanted:
@@ -338,7 +359,7 @@ class SongPipeline:
                 options=rendering,
                 on_progress=on_progress,
                 cancelled=cancelled,
-            )
+            ).clone()  # out of inference mode, as above
 
     @contextmanager
     def _placed(self, *networks: nn.Module) -> Iterator[None]:

@@ -21,7 +21,7 @@ ALLOWED = {
     "progress": set(),
     "devices": set(),
     "generation": {"generation", "models", "layers", "text"},
-    "checkpoint": {"checkpoint", "models", "text", "progress"},
+    "checkpoint": {"checkpoint", "layers", "models", "text", "progress"},
     "selftest": {"models", "text"},
     "pipeline": {"checkpoint", "devices", "generation", "models", "progress", "selftest", "text"},
     "cli": {"audio", "checkpoint", "cli", "devices", "pipeline", "progress", "selftest", "text", ""},

@@ -37,12 +37,13 @@ def last_line(script: str, *options: str) -> dict[str, Any]:
     return result
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_lm_decode(dtype: str) -> None:
-    result = last_line("lm_decode", "--dtype", dtype, "--steps", "3", "--warmup", "1", "--position", "300")
+def test_lm_decode() -> None:
+    result = last_line(
+        "lm_decode", "--dtype", "bfloat16", "--steps", "3", "--warmup", "1", "--position", "300"
+    )
     assert result.keys() >= LM
-    assert (result["benchmark"], result["size"], result["dtype"]) == ("lm_decode", "tiny", dtype)
-    itemsize = {"float32": 4, "bfloat16": 2}[dtype]
+    assert (result["benchmark"], result["size"], result["dtype"]) == ("lm_decode", "tiny", "bfloat16")
+    itemsize = 2
     assert result["kv_positions"] == 600 + 252 + 100 + 300 + 1 + 1  # prefix, written, warm-up, half the steps
     assert result["kv_bytes"] == 2 * 2 * result["kv_positions"] * 32 * 3 * itemsize
     # 3 layers of 4 * 32 * 32 + 3 * 32 * 64 and two norms, final norms, bridge, three heads of 16385 codes

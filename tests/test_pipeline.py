@@ -112,7 +112,6 @@ def test_no_global_state_is_left_changed(pipeline: SongPipeline) -> None:
             torch.get_default_dtype(),
             torch.get_num_threads(),
             torch.is_grad_enabled(),
-            torch.backends.cudnn.flags.__doc__,
             torch.backends.cuda.matmul.allow_tf32,
             torch.backends.cudnn.allow_tf32,
             torch.backends.cudnn.benchmark,
@@ -146,8 +145,11 @@ def test_bad_options_say_what_is_allowed() -> None:
     for name, value in (("temperature", -1), ("temperature", float("nan")), ("top_k", -1), ("top_p", 2)):
         with pytest.raises(UserError, match=f"{name} is {value}; choose"):
             SamplingOptions(**{name: value})
-    with pytest.raises(UserError, match="steps is 0; choose a value from 1 to 200"):
-        RenderOptions(num_steps=0)
+    for steps in (0, 201, 1.5):
+        with pytest.raises(UserError, match=f"steps is {steps}; choose a whole number from 1 to 200"):
+            RenderOptions(num_steps=steps)
+    with pytest.raises(UserError, match="top_k is 5.5; choose a whole number"):
+        SamplingOptions(top_k=5.5)
 
 
 def test_lyrics_without_a_section_are_refused(pipeline: SongPipeline) -> None:
@@ -181,5 +183,48 @@ def test_a_song_that_ends_at_once_is_reported(
 
 
 def test_unknown_devices_are_named() -> None:
-    with pytest.raises(UserError, match="use auto, cpu, cuda or mps"):
-        SongPipeline.from_pretrained("selftest", device="toaster")
+    for device in ("toaster", "meta", "cuda:99"):
+        with pytest.raises(UserError, match="use auto, cpu, cuda or mps"):
+            SongPipeline.from_pretrained("selftest", device=device)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_self_test_model_runs_whatever_precision_is_asked_for(dtype: str) -> None:
+    pipeline = SongPipeline.from_pretrained("selftest", device="cpu", dtype=dtype)
+    assert pipeline.generate(LYRICS, seed=1, duration=1, rendering=FAST).seconds == 1
+
+
+def test_results_may_be_changed_in_place(pipeline: SongPipeline) -> None:
+    song = pipeline.generate(LYRICS, seed=1, duration=1, rendering=FAST)
+    song.audio["mixed"].mul_(0.5)
+    song.codes.add_(0)
+
+
+def test_not_a_number_is_reported_not_sung() -> None:
+    pipeline = SongPipeline.from_pretrained("selftest", device="cpu")
+    pipeline.lm.heads[0].weight[3] = float("nan")
+    with pytest.raises(UserError, match="choose bfloat16 or float32"):
+        pipeline.generate(LYRICS, duration=1)
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        (torch.zeros(2, 3, 5, dtype=torch.long), r"of shape \[1, 3, frames\]"),
+        (torch.zeros(3, 5, dtype=torch.long), r"of shape \[1, 3, frames\]"),
+        (torch.zeros(1, 3, 5), "float32"),
+        (torch.full((1, 3, 5), 16386), "knows 0 to 16385"),
+        (torch.full((1, 3, 5), -1), "knows 0 to 16385"),
+    ],
+)
+def test_bad_prompt_codes_are_refused(pipeline: SongPipeline, codes: torch.Tensor, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        pipeline.generate(LYRICS, duration=1, prompt_codes=codes)
+
+
+def test_prompt_codes_steer_the_song(pipeline: SongPipeline) -> None:
+    prompt = torch.randint(16384, (1, 3, 250), generator=torch.Generator().manual_seed(0))
+    plain = pipeline.generate(LYRICS, seed=1, duration=1, rendering=FAST).codes
+    steered = pipeline.generate(LYRICS, seed=1, duration=1, rendering=FAST, prompt_codes=prompt).codes
+    assert not torch.equal(plain, steered)
+    assert not torch.isin(steered[0, 0], prompt[0, 0]).any(), "the mixed stream must not copy its prompt"

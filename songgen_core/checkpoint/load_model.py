@@ -47,6 +47,11 @@ def load_networks(
             f"{files.codec} makes latents of size {renderer.config.latent_dim}, {files.vae} reads"
             f" {vae.config.latent_dim}: they do not belong together; use the published pair"
         )
+    if lm.config.codebook_size != renderer.config.codebook_size:
+        raise CheckpointError(
+            f"{files.weights} writes {lm.config.codebook_size} codes, {files.codec} reads"
+            f" {renderer.config.codebook_size}: they do not belong together; use the published pair"
+        )
     return lm, tokenizers, renderer, vae
 
 

@@ -4,6 +4,7 @@ A network is made without memory, its weights are assigned from the (memory-mapp
 lists every missing, unexpected and misshapen key.
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterable
 from functools import cache, partial
@@ -15,12 +16,15 @@ from torch import Tensor, nn
 
 from ..configs import LeLMConfig, OobleckConfig, RendererConfig
 from ..errors import CheckpointError
+from ..layers.latent_norm import TRAINED_COUNT
 from ..models.flow_renderer import FlowRenderer
 from ..models.lelm import LeLM
 from ..models.oobleck import OobleckVAE
 from . import keymaps
 from .files import read_metadata, read_state_dict
 from .keymaps import LM_PREFIX, KeyMap
+
+log = logging.getLogger("songgen")
 
 State = dict[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
@@ -92,6 +96,8 @@ def load_renderer(
             f" other than published sizes need the metadata entry '{_HEADS_NOTE}'"
         )
     renderer.compute_dtype = dtype
+    if renderer.latent_norm.counts.item() < TRAINED_COUNT:
+        log.warning("%s holds unfinished latent statistics; its sound may be off", source)
     return renderer
 
 

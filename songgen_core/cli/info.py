@@ -130,10 +130,11 @@ def _memory(device: torch.device) -> int | None:
 
 
 def _found(name: str, path: Path, roots: list[Path]) -> dict[str, Any]:
-    about = {"name": name, "path": str(path), "bytes": path.stat().st_size, "problem": None}
+    about: dict[str, Any] = {"name": name, "path": str(path), "bytes": 0, "problem": None}
     try:
+        about["bytes"] = path.stat().st_size
         return {**about, **describe_model(str(path), roots)}
-    except UserError as error:
+    except (UserError, OSError) as error:
         return {**about, "problem": str(error)}
 
 

@@ -124,7 +124,7 @@ def make_song(
     on_progress: OnProgress,
     cancelled: IsCancelled,
 ) -> MadeSong:
-    """Generate and save; all files of the song are there afterwards or none. Raises UserError, Cancelled."""
+    """Generate and save; files appear only when all of them are complete. Raises UserError, Cancelled."""
     start = time.perf_counter()
     try:
         result = pipeline.generate(
@@ -138,11 +138,19 @@ def make_song(
             on_progress=on_progress,
             cancelled=cancelled,
         )
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         advice = "use --low-memory, --dtype float16 or a shorter --duration"
         raise UserError(f"{pipeline.device} has too little memory; {advice}") from error
     saved = _save(request, result, _tags(request, result, notice))
     return MadeSong(request, result, saved, time.perf_counter() - start)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """CUDA has a class of its own for it, MPS and the CPU only tell by the text."""
+    told = any(words in str(error) for words in ("out of memory", "allocate memory"))
+    return told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def _tags(request: Request, result: SongResult, notice: str | None) -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..models.lelm import Conditions, LeLM, LMCache
 from .delay import DelayedStreams
 from .sampling import SamplingOptions, ban, draw, guide, penalize_repetition, probabilities
@@ -66,6 +67,8 @@ def generate(
     logits = prefill(lm, conditions.to(device), streams.sequence[:, 0].to(device), cache)
     while True:
         final = next_logits(logits, streams, options, banned)
+        if final.isnan().any():
+            raise UserError(f"the model overflowed in {dtype}; choose bfloat16 or float32")
         column = streams.write(draw_codes(probabilities(final, options)))
         yield streams
         if streams.done:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import UserError
 
 REPETITION_PENALTY = 1.1
+_COLDEST = 1e-3  # below this temperature logits / temperature could overflow; it is argmax by then
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +31,16 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         _check_range("temperature", self.temperature, 0.0, 10.0)
-        _check_range("top_k", self.top_k, 0, 1_000_000)
+        _check_range("top_k", self.top_k, 0, 1_000_000, whole=True)
         _check_range("top_p", self.top_p, 0.0, 1.0)
         _check_range("cfg_scale", self.cfg_scale, 0.0, 100.0)
-        _check_range("repetition_window", self.repetition_window, 0, 10_000)
+        _check_range("repetition_window", self.repetition_window, 0, 10_000, whole=True)
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:  # also catches NaN
-        raise UserError(f"{name} is {value}; choose a value from {low} to {high}")
+def _check_range(name: str, value: float, low: float, high: float, *, whole: bool = False) -> None:
+    if not low <= value <= high or (whole and int(value) != value):  # also catches NaN
+        kind = "whole number" if whole else "value"
+        raise UserError(f"{name} is {value}; choose a {kind} from {low} to {high}")
 
 
 def guide(cond_logits: Tensor, uncond_logits: Tensor, cfg_scale: float) -> Tensor:
@@ -70,7 +72,7 @@ def ban(logits: Tensor, banned: Tensor | None) -> Tensor:
 
 def probabilities(logits: Tensor, options: SamplingOptions) -> Tensor:
     """What a draw sees: logits [K, V] -> renormalised probabilities [K, V] float32, in token order."""
-    if options.temperature <= 0:
+    if options.temperature < _COLDEST:
         return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
     probs = torch.softmax(logits / options.temperature, dim=-1)
     if options.top_p > 0:

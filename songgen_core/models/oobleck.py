@@ -101,6 +101,13 @@ class OobleckDecoder(nn.Module):
         return self.layers(latents)
 
 
+def encoded_frames(num_samples: int, config: OobleckConfig) -> int:
+    """Latent frames of `num_samples` of audio: with even strides num_samples // hop_length."""
+    for stride in config.strides:
+        num_samples = (num_samples + 2 * ceil(stride / 2) - 2 * stride) // stride + 1
+    return num_samples
+
+
 class OobleckVAE(nn.Module):
     """Encoder and decoder; either half may be absent (rendering needs the decoder alone)."""
 
@@ -123,7 +130,7 @@ class OobleckVAE(nn.Module):
     def encode_distribution(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents, each [B, latent_dim, T]."""
         assert self.encoder is not None, "this VAE was loaded without its encoder"
-        if audio.shape[-1] < self.config.hop_length:
+        if encoded_frames(audio.shape[-1], self.config) < 1:
             raise ValueError(
                 f"audio of {audio.shape[-1]} samples; the VAE needs {self.config.hop_length} or more"
             )

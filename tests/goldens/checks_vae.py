@@ -19,7 +19,10 @@ def check_snake(folder: Path, meta: dict) -> None:
     snake.load_state_dict({k: recorded[k] for k in ("alpha", "beta")})
     with torch.inference_mode():
         y = snake(recorded["x"])
-    torch.testing.assert_close(y, recorded["y"], rtol=meta["tolerance"]["float32_max_rel"], atol=1e-12)
+    # Relative to each channel's largest value: an exp() of another processor's last bit moves single samples
+    # by several times the tolerance, a missing epsilon moves the two channels that pin it by far more.
+    error, scale = ((t.double().abs()).amax((0, 2)) for t in (y - recorded["y"], recorded["y"]))
+    assert (error <= meta["tolerance"]["float32_max_rel"] * scale).all(), (error / scale).tolist()
 
 
 def case_config(meta: dict) -> OobleckConfig:

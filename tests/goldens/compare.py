@@ -18,6 +18,7 @@ def assert_close(actual: Tensor, expected: Tensor, atol: float, what: str) -> No
     )
     infinite = expected.isinf()
     assert torch.equal(actual.isinf(), infinite), f"{what}: infinities differ"
+    assert torch.equal(actual[infinite], expected[infinite]), f"{what}: signs of infinities differ"
     error = (actual.double() - expected.double())[~infinite].abs()
     worst = error.max().item() if error.numel() else 0.0
     assert worst <= atol, f"{what}: max abs error {worst:.3g} exceeds {atol:g}"
