@@ -148,7 +148,7 @@ def test_bad_options_say_what_is_allowed() -> None:
     for steps in (0, 201, 1.5):
         with pytest.raises(UserError, match=f"steps is {steps}; choose a whole number from 1 to 200"):
             RenderOptions(num_steps=steps)
-    with pytest.raises(UserError, match="top_k is 5.5; choose a whole number"):
+    with pytest.raises(UserError, match=r"top_k is 5\.5; choose a whole number"):
         SamplingOptions(top_k=5.5)
 
 
