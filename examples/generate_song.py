@@ -17,7 +17,9 @@ def show(progress: Progress) -> None:
 def main(model: str, lyrics: str, target: str) -> None:
     pipeline = SongPipeline.from_pretrained(model)
     text = Path(lyrics).read_text(encoding="utf-8")
-    song = pipeline.generate(text, "female, pop, piano, the bpm is 110", seed=1, duration=30, on_progress=show)
+    song = pipeline.generate(
+        text, "female, pop, piano, the bpm is 110", seed=1, duration=30, on_progress=show
+    )
     saved = save_audio(target, song.audio["mixed"], song.sample_rate, tags={"lyrics": text})
     print(f"\n{saved.path}: {saved.seconds:.1f} s, peak {saved.peak:.2f}")
 

@@ -32,9 +32,7 @@ def choose_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
     if name not in DTYPES:
         raise UserError(f"dtype '{name}' is unknown; use auto, {', '.join(DTYPES)}")
     if device.type == "cpu" and name == "float16":
-        log.warning(
-            "float16 is many times slower than float32 on a CPU; use bfloat16 instead"
-        )
+        log.warning("float16 is many times slower than float32 on a CPU; use bfloat16 instead")
     return DTYPES[name]
 
 
