@@ -96,8 +96,6 @@ def load_renderer(
             f" other than published sizes need the metadata entry '{_HEADS_NOTE}'"
         )
     renderer.compute_dtype = dtype
-    if renderer.latent_norm.counts.item() < TRAINED_COUNT:
-        log.warning("%s holds unfinished latent statistics; its sound may be off", source)
     return renderer
 
 
@@ -140,6 +138,9 @@ def _check_statistics(state: State, source: str) -> None:
             raise CheckpointError(
                 f"{source}: {published} is not finite: a half-precision copy lost it; use the published file"
             )
+    counts = state.get("latent_norm.counts")
+    if counts is not None and not counts.is_meta and bool((counts < TRAINED_COUNT).any()):
+        log.warning("%s holds unfinished latent statistics; its sound may be off", source)
 
 
 def load_vae(path: Path, *, with_encoder: bool = False, on_tensor: OnTensor = unheard) -> OobleckVAE:

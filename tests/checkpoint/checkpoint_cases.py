@@ -37,7 +37,10 @@ def lm_settings(version: str = "v2") -> dict:
 
 
 def codec_state() -> dict[str, Tensor]:
-    return load_file(GOLDENS / "renderer" / "_weights" / "model.safetensors")
+    """The recorded renderer with codebooks cut to the codes that the recorded language model writes."""
+    state = load_file(GOLDENS / "renderer" / "_weights" / "model.safetensors")
+    num_codes = lm_settings()["lm"]["code_size"]
+    return {n: t[:num_codes].clone() if n.endswith("codebook.weight") else t for n, t in state.items()}
 
 
 def vae_weights() -> dict[str, Tensor]:

@@ -49,8 +49,8 @@ def lm(lm_config):
 
 
 @pytest.fixture(scope="module")
-def renderer():
-    return load_renderer(GOLDENS / "renderer" / "_weights" / "model.safetensors", num_attention_heads=2)
+def renderer(tmp_path_factory):
+    return load_renderer(save_codec(tmp_path_factory.mktemp("codec") / "model_2.safetensors"))
 
 
 # --- song model ---------------------------------------------------------------------------------------

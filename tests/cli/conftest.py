@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 import songgen_core.pipeline
@@ -124,6 +125,8 @@ def models(tmp_path) -> Path:
     for file in (LM / "config.yaml", TOKENIZER / "vocab.json", TOKENIZER / "merges.txt"):
         shutil.copyfile(file, tiny / file.name)
     shutil.copyfile(LM / "weights.safetensors", tiny / "model.safetensors")
-    save_file(load_file(CODEC), ckpt / "model_2.safetensors", {"num_attention_heads": "2"})
+    num_codes = yaml.safe_load((LM / "config.yaml").read_text())["lm"]["code_size"]
+    codec = {n: t[:num_codes].clone() if "codebook" in n else t for n, t in load_file(CODEC).items()}
+    save_file(codec, ckpt / "model_2.safetensors", {"num_attention_heads": "2"})
     save_file(cached_networks()[3].state_dict(), ckpt / "vae.safetensors")
     return folder

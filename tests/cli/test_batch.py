@@ -210,7 +210,7 @@ def test_three_files_per_song(batch, songs, instant):
 
 
 def test_the_example_list_can_be_sung(run, instant):
-    path = Path(__file__).parents[2] / "examples" / "songs.jsonl"
+    path = Path(__file__).parents[2] / "samples" / "songs.jsonl"
     done = run("batch", path, "-d", "out", "--model", "selftest")
     assert done.code == 0 and len(instant) == 3
     assert [line for line in done.err.splitlines() if "warning" in line and "self-test" not in line] == []

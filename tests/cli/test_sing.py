@@ -217,10 +217,10 @@ def test_help_is_quick(argv):
     assert done.returncode == 0 and done.stdout.endswith("0\n"), done.stderr
 
 
-def test_examples_can_be_sung(run):
+def test_samples_can_be_sung(run):
     """What README and users start from is free of mistakes; the model's limit is the only excuse to stop."""
     for name in ("lyrics_en.txt", "lyrics_zh.txt"):
-        done = run("sing", ROOT / "examples" / name, "-o", "a.flac", "--device", "nonsense", "--seed", 1)
+        done = run("sing", ROOT / "samples" / name, "-o", "a.flac", "--device", "nonsense", "--seed", 1)
         assert done.code == 1 and "nonsense" in done.err and "warning" not in done.err
 
 

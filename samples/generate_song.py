@@ -1,4 +1,4 @@
-"""A whole song without ComfyUI: python examples/generate_song.py MODEL LYRICS.txt song.flac
+"""A whole song without ComfyUI: python samples/generate_song.py MODEL LYRICS.txt song.flac
 
 MODEL is the folder of a song model, or "selftest" (random weights: noise).
 """
