@@ -224,7 +224,7 @@ def sampling_options(
         "repetition_window": repetition_window,
     }
     return replace(
-        default_sampling(config), **{name: value for name, value in asked.items() if not value < 0}
+        default_sampling(config), **{name: value for name, value in asked.items() if value != RECOMMENDED}
     )
 
 
@@ -298,7 +298,7 @@ class DiffusionRender(io.ComfyNode):
                     min=0.0,
                     max=100.0,
                     step=0.1,
-                    tooltip="How closely the sound follows the codes; 1 is off and twice as fast.",
+                    tooltip="How closely the sound follows the codes; 1 or less is off and twice as fast.",
                 ),
                 inp(
                     io.Boolean.Input,

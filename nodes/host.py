@@ -19,7 +19,7 @@ from server import PromptServer
 from torch import nn
 
 from ..songgen_core import LeLMConfig, Progress, UserError
-from ..songgen_core.devices import DTYPES
+from ..songgen_core.devices import DTYPES, choose_dtype
 from ..songgen_core.pipeline import check_duration
 from ..songgen_core.text.bpe import TextTokenizers
 
@@ -79,9 +79,9 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
 def compute_dtype(name: str) -> torch.dtype:
     """`auto` is float16, as the models were trained, where the card is fit for it, else the next best."""
     check_choice("dtype", name, ("auto", *DTYPES))
-    if name != "auto":
-        return DTYPES[name]
     device = mm.get_torch_device()
+    if name != "auto":
+        return choose_dtype(device, name)
     if mm.should_use_fp16(device):
         return torch.float16
     return torch.bfloat16 if mm.should_use_bf16(device) else torch.float32
@@ -95,6 +95,10 @@ def managed(network: nn.Module) -> ModelPatcher:
 def place(patchers: Sequence[ModelPatcher], working_memory: int) -> torch.device:
     """Bring networks to their device, with `working_memory` bytes to spare; returns the device."""
     mm.load_models_gpu(list(patchers), memory_required=working_memory, force_full_load=True)
+    for patcher in patchers:
+        # --novram leaves plain layers where they are; a network cannot run half on the card.
+        if any(t.device.type != patcher.load_device.type for t in patcher.model.parameters()):
+            patcher.model.to(patcher.load_device)
     return patchers[0].load_device
 
 

@@ -1,6 +1,8 @@
 """A model on disk -> a handle whose networks ComfyUI may move."""
 
 import logging
+from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from comfy_api.v0_0_2 import io
@@ -59,9 +61,8 @@ class LoadLeVoModel(io.ComfyNode):
                     options=[AUTO, *sorted(DTYPES)],
                     default=AUTO,
                     tooltip=(
-                        "Number format of the weights. auto: float16 on a graphics card, as the models"
-                        " were trained,"
-                        " and float32 on the CPU."
+                        "Number format of the weights. auto: float16 where the card is fit for it, as the"
+                        " models were trained, and float32 on the CPU."
                     ),
                 ),
                 inp(
@@ -88,14 +89,16 @@ class LoadLeVoModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: str, dtype: str, variant: str) -> str:
+        """State of the files. A linked input is not known yet (None): then that of all models."""
         if model == SELFTEST:
             return SELFTEST
         try:
+            if None in (model, variant):
+                return _state(list_models(host.model_roots()).values())
             files = _files_of(model, variant)
+            return _state(p for p in (files.weights, files.config, files.codec, files.vae) if p is not None)
         except UserError as error:
             return str(error)
-        paths = [p for p in (files.weights, files.config, files.codec, files.vae) if p is not None]
-        return "; ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths)
 
     @classmethod
     def execute(cls, model: str, dtype: str = AUTO, variant: str = AUTO) -> io.NodeOutput:
@@ -125,10 +128,20 @@ class LoadLeVoModel(io.ComfyNode):
             return *networks, precision
 
 
+def _state(paths: Iterable[Path]) -> str:
+    """Sizes and times of files, to notice when one is replaced."""
+    return "; ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths)
+
+
 def _files_of(model: str, variant: str) -> ModelFiles:
     """Files of a model that was found under the model folders, and of no other. Raises UserError."""
     roots = host.model_roots()
-    host.check_choice("model", model, [*list_models(roots), SELFTEST])
+    known = list_models(roots)
+    if model not in known:
+        raise UserError(
+            f"model '{str(model)[:80]}' was not found; choose one of {', '.join([*known, SELFTEST])}, or put it"
+            f" with codec and VAE into {roots[0]} (see Models in the README) and press R"
+        )
     host.check_choice("variant", variant, (AUTO, *VARIANTS))
     return find_model(model, roots, None if variant == AUTO else variant)
 

@@ -27,7 +27,7 @@ log = logging.getLogger("songgen")
 
 _MP3_RATES = (32000, 44100, 48000)
 _LAYOUTS = {3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
-_BAD_CHARACTERS = '<>"|?*'
+_BAD_CHARACTERS = '<>:"|?*'
 
 
 class SaveAudio(io.ComfyNode):
@@ -127,9 +127,10 @@ def save_take(
 ) -> dict[str, str]:
     """Write one take [C, N] under the next free name; returns what the frontend needs to play it."""
     output = folder_paths.get_output_directory()
+    prefix = prefix.replace("%batch_num%", str(number))  # before the free number is looked for
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
     extension = "wav" if audio_format.startswith("wav") else audio_format
-    file = f"{name.replace('%batch_num%', str(number))}_{counter:05}_.{extension}"
+    file = f"{name}_{counter:05}_.{extension}"
     samples, rate = storable(samples, rate, audio_format)
     saved = save_audio(Path(folder, file), samples, rate, audio_format=audio_format, tags=tags)
     if saved.limited:

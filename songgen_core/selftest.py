@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .configs import LeLMConfig, OobleckConfig, RendererConfig
+from .configs import VARIANTS, OobleckConfig, RendererConfig
 from .models.flow_renderer import FlowRenderer
 from .models.lelm import LeLM
 from .models.oobleck import OobleckVAE
@@ -16,24 +17,13 @@ from .text.bpe import QWEN2_FOLDER, TextTokenizers, load_tokenizers
 SELFTEST = "selftest"
 NOTICE = "the self-test model has random weights: what it makes is noise, not music"
 
-LM_CONFIG = LeLMConfig(
+LM_CONFIG = replace(
+    VARIANTS["v2-medium"].lm,
     hidden_size=32,
     intermediate_size=64,
     num_attention_heads=2,
     num_hidden_layers=2,
     num_hidden_layers_sub=1,
-    rope_theta=500000.0,
-    rope_theta_sub=500000.0,
-    max_position_embeddings=10000,
-    max_position_embeddings_sub=10000,
-    lyrics_length=600,
-    description_length=100,
-    prompt_length=252,
-    prompt_frames=250,
-    max_duration=270,
-    lyrics_vocab_size=151659,
-    description_vocab_size=151652,
-    text_version="v2",
 )
 RENDERER_CONFIG = RendererConfig(
     latent_dim=8,

@@ -3,6 +3,7 @@
 import errno
 import json
 import pickle
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 _LFS_MARK = b"version https://git-lfs"
 _ZIP_MARK, _PICKLE_MARK = b"PK\x03\x04", b"\x80\x02"  # torch.save since 1.6, and before
 _MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+# Before 2.6 `weights_only=True` had a hole (CVE-2025-32434).
+_TORCH_VERSION = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
 _AGAIN = "delete it and download it again"
 
 
@@ -107,6 +110,11 @@ def _read_torch(path: Path, device: str) -> dict[str, Tensor]:
         mark = file.read(len(_ZIP_MARK))
     if not mark.startswith((_ZIP_MARK, _PICKLE_MARK)):
         raise CheckpointError(f"{path} is no PyTorch file (perhaps a web page or a text); {_AGAIN}")
+    if _TORCH_VERSION < (2, 6):
+        raise CheckpointError(
+            f"{path}: torch {torch.__version__} can be tricked by such a file into running code;"
+            " update torch to 2.6 or newer, or use the model as .safetensors"
+        )
     with _explained(path):
         loaded = torch.load(path, map_location=device, weights_only=True, mmap=mark == _ZIP_MARK)
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None

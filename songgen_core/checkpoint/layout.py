@@ -64,12 +64,19 @@ def identify(path: Path) -> Kind | None:
         stat = path.stat()
     except OSError:
         return _kind(tensor_shapes(path))  # which explains what is wrong
-    return _identify(path, stat.st_size, stat.st_mtime_ns)
+    found = _identify(path, stat.st_size, stat.st_mtime_ns)
+    if isinstance(found, CheckpointError):
+        raise found
+    return found
 
 
 @lru_cache(maxsize=4096)
-def _identify(path: Path, size: int, modified: int) -> Kind | None:
-    return _kind(tensor_shapes(path))
+def _identify(path: Path, size: int, modified: int) -> Kind | CheckpointError | None:
+    """Errors are kept too: a damaged file is large, and it is looked at again and again."""
+    try:
+        return _kind(tensor_shapes(path))
+    except CheckpointError as error:
+        return error.with_traceback(None)
 
 
 def _kind(shapes: Shapes) -> Kind | None:

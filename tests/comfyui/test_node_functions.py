@@ -119,6 +119,31 @@ def test_a_full_load_moves_every_weight_and_buffer(in_comfyui):
     """)
 
 
+def test_no_vram_still_brings_networks_to_their_device(in_comfyui):
+    """--novram tells ComfyUI to leave plain layers behind; a network cannot run half on the card."""
+    in_comfyui("""
+    import comfy.model_management as mm
+    from comfy.model_patcher import ModelPatcher
+    model, _ = nodes["LoadLeVoModel"].execute("selftest", "auto", "auto").result
+    mm.load_models_gpu = lambda patchers, **kw: None  # as if nothing had been moved
+    card = torch.device("meta")
+    patchers = [ModelPatcher(p.model, load_device=card, offload_device=torch.device("cpu"))
+                for p in model.get_models()]
+    assert host.place(patchers, 0) == card
+    assert all(t.is_meta for p in patchers for t in p.model.parameters())
+    """)
+
+
+def test_a_batch_number_in_the_prefix_never_overwrites_a_song(in_comfyui):
+    in_comfyui("""
+    folder_paths.set_output_directory(TMP)
+    names = [save.save_take(torch.zeros(2, 480), 48000, take, "x%batch_num%", "wav", {})["filename"]
+             for run in range(2) for take in range(2)]
+    assert names == ["x0_00001_.wav", "x1_00001_.wav", "x0_00002_.wav", "x1_00002_.wav"], names
+    assert "filename_prefix holds ':'" in message(save.check_prefix, "song:take")
+    """)
+
+
 def test_models_are_found_under_both_folders_and_a_users_own(in_comfyui):
     in_comfyui("""
     folder_paths.folder_names_and_paths["songgen"] = ([os.path.join(TMP, "own")], set())
