@@ -139,8 +139,8 @@ def _files_of(model: str, variant: str) -> ModelFiles:
     known = list_models(roots)
     if model not in known:
         raise UserError(
-            f"model '{str(model)[:80]}' was not found; choose one of {', '.join([*known, SELFTEST])}, or put it"
-            f" with codec and VAE into {roots[0]} (see Models in the README) and press R"
+            f"model '{str(model)[:80]}' was not found; choose one of {', '.join([*known, SELFTEST])},"
+            f" or put it with codec and VAE into {roots[0]} (see Models in the README) and press R"
         )
     host.check_choice("variant", variant, (AUTO, *VARIANTS))
     return find_model(model, roots, None if variant == AUTO else variant)
