@@ -43,8 +43,7 @@ class GenerateTokens(io.ComfyNode):
             display_name="Generate Tokens",
             description=(
                 "The language model writes the song: lyrics and style in, codes for Diffusion Render out."
-                " The same"
-                " seed and inputs give the same song on the same machine."
+                " The same seed and inputs give the same song on the same machine."
             ),
             search_aliases=["song", "music", "text to song", "LeVo"],
             inputs=[
@@ -79,8 +78,7 @@ class GenerateTokens(io.ComfyNode):
                     round=0.01,
                     tooltip=(
                         "Longest allowed length in seconds; the model may end the song earlier by itself."
-                        " Models"
-                        " make up to 150 or 270 s."
+                        " Models make up to 150 or 270 s."
                     ),
                 ),
                 inp(
@@ -90,8 +88,7 @@ class GenerateTokens(io.ComfyNode):
                     default="mixed",
                     tooltip=(
                         "What the song is for. bgm writes accompaniment without a voice; mixed, vocal and"
-                        " separate"
-                        " write the same codes, which hold voice and accompaniment apart."
+                        " separate write the same codes, which hold voice and accompaniment apart."
                     ),
                 ),
                 inp(

@@ -39,8 +39,7 @@ class LoadLeVoModel(io.ComfyNode):
             display_name="Load LeVo Model",
             description=(
                 "Loads a LeVo / SongGeneration model: language model, renderer and VAE. Put each model in"
-                " a folder"
-                f" of its own under ComfyUI/models/songgen. {LICENCE_NOTE}"
+                f" a folder of its own under ComfyUI/models/songgen. {LICENCE_NOTE}"
             ),
             search_aliases=["song", "music", "SongGeneration", "LeVo"],
             inputs=[
@@ -73,8 +72,7 @@ class LoadLeVoModel(io.ComfyNode):
                     advanced=True,
                     tooltip=(
                         "Sizes of the model. auto: from the config.yaml beside the weights, else from the"
-                        " folder's"
-                        " name. Choose the published variant where neither tells."
+                        " folder's name. Choose the published variant where neither tells."
                     ),
                 ),
             ],

@@ -50,8 +50,7 @@ class LyricsFormatter(io.ComfyNode):
             display_name="Lyrics Formatter",
             description=(
                 "Turns lyrics as people type them, a tag in brackets above each section, into the form"
-                " that the"
-                f" model reads, and says what is wrong with them. Tags: {', '.join(STRUCTURE_TAGS)}."
+                f" that the model reads, and says what is wrong with them. Tags: {', '.join(STRUCTURE_TAGS)}."
             ),
             search_aliases=["song text", "verse", "chorus"],
             inputs=[
@@ -63,8 +62,7 @@ class LyricsFormatter(io.ComfyNode):
                     dynamic_prompts=False,
                     tooltip=(
                         "Sections with a tag such as [verse] or [chorus] above them, one line of song per"
-                        " line."
-                        " The one-line form with ' ; ' between sections is read as well."
+                        " line. The one-line form with ' ; ' between sections is read as well."
                     ),
                 ),
             ],
@@ -139,8 +137,7 @@ class DescriptionTags(io.ComfyNode):
                     placeholder="violin, strings, nostalgic",
                     tooltip=(
                         "More keywords, separated by commas. English, or the usual Chinese ones; known"
-                        " keywords"
-                        " go where they belong, all others are passed on as typed."
+                        " keywords go where they belong, all others are passed on as typed."
                     ),
                 ),
             ],
