@@ -1,4 +1,4 @@
-"""Sizes of the three networks, and the table of published song models.
+"""Sizes of the networks, and the table of published song models.
 
 Every network takes one frozen config. Sizes of a loaded checkpoint are read from its own files
 (`checkpoint/`); the table below serves presets, memory estimates and tests.
@@ -127,6 +127,34 @@ class OobleckConfig:
     def hop_length(self) -> int:
         """Samples per latent frame."""
         return prod(self.strides)
+
+
+@dataclass(frozen=True)
+class CodecEncoderConfig:
+    """Recordings to codes: a MusicFM conformer; the codes of each stream come from one of its hidden states.
+
+    The mixed codec reads hidden state 6, the two-track codec 7 for the vocal and 3 for the accompaniment.
+    """
+
+    taps: tuple[int, ...] = (6,)
+    hidden_size: int = 1024
+    num_attention_heads: int = 16
+    intermediate_size: int = 4096
+    conv_kernel_size: int = 31
+    subsampling_channels: int = 512
+    num_mel_bins: int = 128
+    codebook_size: int = 16384
+    codebook_dim: int = 32
+    n_fft: int = 2048
+    layer_norm_eps: float = 1e-5
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return max(self.taps)
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
 
 
 @dataclass(frozen=True)

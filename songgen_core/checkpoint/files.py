@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -16,7 +17,7 @@ from ..errors import CheckpointError
 
 Shapes = dict[str, tuple[int, ...]]
 
-TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".th")
 WEIGHT_SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
 _LFS_MARK = b"version https://git-lfs"
 _ZIP_MARK, _PICKLE_MARK = b"PK\x03\x04", b"\x80\x02"  # torch.save since 1.6, and before
@@ -106,6 +107,21 @@ def _check_size(path: Path, size: int, expected: int) -> None:
 
 
 def _read_torch(path: Path, device: str) -> dict[str, Tensor]:
+    loaded = read_torch_object(path, device)
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
+        raise CheckpointError(f"{path} is no table of named tensors; choose the model's own weight file")
+    return state
+
+
+def read_torch_object(path: Path, device: str = "cpu") -> Any:
+    """Whatever plain data (tensors, dictionaries, lists, numbers, strings) a file of torch.save holds.
+
+    On the device "meta" tensors have shapes and no values. Raises CheckpointError.
+    """
+    _check_weight_file(path)
     with path.open("rb") as file:
         mark = file.read(len(_ZIP_MARK))
     if not mark.startswith((_ZIP_MARK, _PICKLE_MARK)):
@@ -116,13 +132,13 @@ def _read_torch(path: Path, device: str) -> dict[str, Tensor]:
             " update torch to 2.6 or newer, or use the model as .safetensors"
         )
     with _explained(path):
-        loaded = torch.load(path, map_location=device, weights_only=True, mmap=mark == _ZIP_MARK)
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else None
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
-    ):
-        raise CheckpointError(f"{path} is no table of named tensors; choose the model's own weight file")
-    return state
+        return torch.load(path, map_location=device, weights_only=True, mmap=mark == _ZIP_MARK)
+
+
+def classes_in(path: Path) -> list[str]:
+    """Names of the classes that a file of torch.save refers to besides plain data; runs none of them."""
+    with _explained(path):
+        return torch.serialization.get_unsafe_globals_in_checkpoint(path)
 
 
 @contextmanager

@@ -112,3 +112,43 @@ RENDERER_IGNORED = (
     "rsq48tohubert.",
     "rsq48tobestrq.",
 )
+
+
+_CONV, _CONFORMER = "bestrq.model.conv", "bestrq.model.conformer.layers.{}"
+_STATISTICS = ("weight", "bias", "running_mean", "running_var")
+
+
+def _encoder_layer() -> KeyMap:
+    names = ["conv_module.pointwise_conv1.weight", "conv_module.depthwise_conv.weight"]
+    names += ["conv_module.pointwise_conv2.weight"]
+    names += [f"conv_module.batch_norm.{k}" for k in _STATISTICS]
+    for layer in (
+        *("ffn1_layer_norm", "ffn1.intermediate_dense", "ffn1.output_dense", "self_attn_layer_norm"),
+        *("self_attn.linear_q", "self_attn.linear_k", "self_attn.linear_v", "self_attn.linear_out"),
+        *("conv_module.layer_norm", "ffn2_layer_norm", "ffn2.intermediate_dense", "ffn2.output_dense"),
+        "final_layer_norm",
+    ):
+        names += [f"{layer}.weight", f"{layer}.bias"]
+    return {f"{_CONFORMER}.{name}": f"conformer.layers.{{}}.{name}" for name in names}
+
+
+# The prompt encoder of either codec file; weight norm of the projections folded. Everything else in these
+# files is passed over.
+CODEC_ENCODER: KeyMap = {
+    "rsq48tobestrq.kernel": "resampling_kernel",
+    "bestrq.model.preprocessor_melspec_2048.mel_stft.spectrogram.window": "mel.window",
+    "bestrq.model.preprocessor_melspec_2048.mel_stft.mel_scale.fb": "mel.filters",
+    **{
+        f"{_CONV}.conv.{{}}.{layer}{i}.{name}": f"conv.blocks.{{}}.{layer}{i}.{name}"
+        for layer, names in (("conv", ("weight", "bias")), ("bn", _STATISTICS))
+        for i in (1, 2, 3)
+        for name in names
+    },
+    **_both(f"{_CONV}.linear", "conv.linear"),
+    "bestrq.model.conformer.embed_positions.inv_freq": "conformer.inv_freq",
+    **_encoder_layer(),
+    **_both("rvq_bestrq_emb.quantizers.0.in_proj", "quantizers.0.in_proj"),
+    "rvq_bestrq_emb.quantizers.0.codebook.weight": "quantizers.0.codebook.weight",
+    **_both("rvq_bestrq_bgm_emb.quantizers.0.in_proj", "quantizers.1.in_proj"),
+    "rvq_bestrq_bgm_emb.quantizers.0.codebook.weight": "quantizers.1.codebook.weight",
+}

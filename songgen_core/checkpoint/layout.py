@@ -6,6 +6,7 @@ Files are recognised by what is in them; names only decide where to look first.
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -14,10 +15,18 @@ from typing import Literal
 
 from ..configs import FRAME_RATE, SAMPLE_RATE, VARIANTS
 from ..errors import CheckpointError
-from .files import WEIGHT_SUFFIXES, Shapes, tensor_shapes
+from .files import (
+    TORCH_SUFFIXES,
+    WEIGHT_SUFFIXES,
+    Shapes,
+    classes_in,
+    read_torch_object,
+    tensor_shapes,
+)
 from .keymaps import LM_PREFIX
 
-Kind = Literal["lm", "fused_lm", "codec", "mixed_codec", "vae", "separator"]
+Kind = Literal["lm", "fused_lm", "codec", "mixed_codec", "vae", "separator", "presets"]
+SharedKind = Literal["codec", "mixed_codec", "vae", "separator", "presets"]
 
 _SEARCH_DEPTH, _MAX_FOLDERS = 4, 2000  # a root that is no model folder (a whole disk) must not stall us
 _LM_SIGN = "transformer2.model.layers.0.self_attn.q_proj.weight"
@@ -30,18 +39,28 @@ _WHAT: dict[Kind | None, str] = {
     "mixed_codec": "the mixed codec",
     "vae": "the VAE",
     "separator": "the stem separator",
+    "presets": "a file of stored prompts",
     None: "no file of this family",
 }
-_NEEDED = {
+_NEEDED: dict[SharedKind, str] = {
     "codec": "the two-track codec, ckpt/model_septoken/model_2.safetensors",
+    "mixed_codec": "the mixed codec, ckpt/model_1rvq/model_2_fixed.safetensors",
     "vae": "the VAE, ckpt/vae/autoencoder_music_1320k.ckpt",
+    "separator": "the stem separator, third_party/demucs/ckpt/htdemucs.pth",
+    "presets": "the stored prompts, tools/new_auto_prompt.pt",
 }
-_LIKELY_NAMES = {"codec": ("septoken", "model_2"), "vae": ("vae", "autoencoder")}
+_LIKELY_NAMES: dict[SharedKind, tuple[str, ...]] = {
+    "codec": ("septoken", "model_2"),
+    "mixed_codec": ("1rvq", "model_2_fixed"),
+    "vae": ("vae", "autoencoder"),
+    "separator": ("demucs",),
+    "presets": ("new_auto_prompt", "auto_prompt", "prompt"),
+}
 # Folders of the shared files, seen from the folder of the song model and from the two above it.
 _SHARED_FOLDERS = tuple(
     Path(base, folder)
-    for base in ("", "ckpt", "common", "common/ckpt")
-    for folder in ("", "model_septoken", "vae")
+    for base in ("", "ckpt", "common", "common/ckpt", "tools", "third_party/demucs/ckpt")
+    for folder in ("", "model_septoken", "model_1rvq", "vae", "demucs", "htdemucs")
 )
 
 
@@ -56,6 +75,11 @@ class ModelFiles:
     codec: Path
     vae: Path
     tokenizer: Path | None  # a folder; None is the Qwen2 tokenizer that comes with this package
+    roots: tuple[Path, ...] = ()  # where what only prompts need is looked for
+
+    def find(self, kind: SharedKind) -> Path:
+        """A shared file that text-to-song generation does without. Raises CheckpointError."""
+        return find_shared(kind, self.roots, self.weights)
 
 
 def identify(path: Path) -> Kind | None:
@@ -63,7 +87,7 @@ def identify(path: Path) -> Kind | None:
     try:
         stat = path.stat()
     except OSError:
-        return _kind(tensor_shapes(path))  # which explains what is wrong
+        return _kind_of_file(path)  # which explains what is wrong
     found = _identify(path, stat.st_size, stat.st_mtime_ns)
     if isinstance(found, CheckpointError):
         raise found
@@ -74,9 +98,30 @@ def identify(path: Path) -> Kind | None:
 def _identify(path: Path, size: int, modified: int) -> Kind | CheckpointError | None:
     """Errors are kept too: a damaged file is large, and it is looked at again and again."""
     try:
-        return _kind(tensor_shapes(path))
+        return _kind_of_file(path)
     except CheckpointError as error:
         return error.with_traceback(None)
+
+
+def _kind_of_file(path: Path) -> Kind | None:
+    try:
+        return _kind(tensor_shapes(path))
+    except CheckpointError:
+        with suppress(CheckpointError):
+            if (kind := _kind_of_other_data(path)) is not None:
+                return kind
+        raise
+
+
+def _kind_of_other_data(path: Path) -> Kind | None:
+    """Torch files that are no table of tensors: Meta's own package of the separator, stored prompts."""
+    if path.suffix not in TORCH_SUFFIXES:
+        return None
+    if "demucs.htdemucs.HTDemucs" in classes_in(path):
+        return "separator"
+    loaded = read_torch_object(path, "meta")
+    values = list(loaded.values()) if isinstance(loaded, dict) else []
+    return "presets" if values and all(isinstance(v, dict | list | tuple) for v in values) else None
 
 
 def _kind(shapes: Shapes) -> Kind | None:
@@ -161,9 +206,10 @@ def find_model(name: str | Path, roots: Sequence[Path] = (), variant: str | None
         weights=weights,
         config=config if has_config else None,
         variant=None if has_config else variant or _variant_by_name(weights),
-        codec=_find_shared("codec", weights, roots),
-        vae=_find_shared("vae", weights, roots),
+        codec=find_shared("codec", roots, weights),
+        vae=find_shared("vae", roots, weights),
         tokenizer=weights.parent if _has_tokenizer(weights.parent) else None,
+        roots=tuple(roots),
     )
 
 
@@ -203,6 +249,14 @@ def published_variant(name: str) -> str | None:
     return plain if plain in VARIANTS else None
 
 
+def find_variant(variant: str, roots: Sequence[Path]) -> Path | None:
+    """Weights of a published variant under `roots`, by the name of its folder or file."""
+    for path in list_models(roots).values():
+        if variant in (published_variant(path.stem), published_variant(path.absolute().parent.name)):
+            return path
+    return None
+
+
 def _variant_by_name(weights: Path) -> str:
     variant = published_variant(weights.stem) or published_variant(weights.absolute().parent.name)
     if variant is None:
@@ -213,32 +267,39 @@ def _variant_by_name(weights: Path) -> str:
     return variant
 
 
-def _find_shared(kind: Literal["codec", "vae"], weights: Path, roots: Sequence[Path]) -> Path:
-    """The first file of `kind`: likely names are opened first, then every weight file."""
-    seen = list(dict.fromkeys(_candidates(weights, roots)))
-    likely = {p for p in seen if any(n in str(p).lower() for n in _LIKELY_NAMES[kind])}
+def find_shared(kind: SharedKind, roots: Sequence[Path], near: Path | None = None) -> Path:
+    """A file that all song models share: around the song model `near`, then anywhere under `roots`.
+
+    Likely names are opened first, then every weight file. Raises CheckpointError that says where it was
+    looked for.
+    """
+    seen = list(dict.fromkeys(_candidates(near, roots)))
+    names = _LIKELY_NAMES[kind]
+    rank = {p: next((i for i, n in enumerate(names) if n in str(p).lower()), len(names)) for p in seen}
     problem: Exception | None = None
-    for path in sorted(seen, key=lambda p: p not in likely):
+    for path in sorted(seen, key=lambda p: rank[p]):
         try:
             if identify(path) == kind:
                 return path
         except (CheckpointError, OSError) as error:
-            problem = problem or (error if path in likely else None)
+            problem = problem or (error if rank[path] < len(names) else None)
     if problem is not None:
         raise problem
-    looked = ", ".join(dict.fromkeys(map(str, [weights.absolute().parent.parent, *roots])))
+    homes = [near.absolute().parent.parent] if near else []
+    looked = ", ".join(dict.fromkeys(map(str, [*homes, *roots])))
     raise CheckpointError(
-        f"{_NEEDED[kind]} was not found in {looked}; download it from lglg666/SongGeneration-Runtime"
+        f"{_NEEDED[kind]} was not found in {looked}; get it with 'songgen download' or the Load LeVo Model node"
     )
 
 
-def _candidates(weights: Path, roots: Sequence[Path]) -> Iterator[Path]:
+def _candidates(near: Path | None, roots: Sequence[Path]) -> Iterator[Path]:
     """Weight files that may be shared ones: around the song model, then under the roots."""
-    home = weights.absolute().parent
-    yield from weight_files(home)
-    for above in list(home.parents)[:2]:
-        for folder in _SHARED_FOLDERS:
-            yield from _list_folder(above / folder)[0]
+    if near is not None:
+        home = near.absolute().parent
+        yield from weight_files(home)
+        for above in list(home.parents)[:2]:
+            for folder in _SHARED_FOLDERS:
+                yield from _list_folder(above / folder)[0]
     for root in roots:
         yield from weight_files(root)
 

@@ -21,10 +21,10 @@ needs_goldens = pytest.mark.skipif(not GOLDENS.is_dir(), reason=f"no recorded mo
 needs_manifests = pytest.mark.skipif(not MANIFESTS.is_dir(), reason=f"no manifests in {MANIFESTS}")
 
 
-def manifest(name: str) -> dict:
+def manifest(name: str, part: str = "variants") -> dict:
     """The variants of a manifest; empty if it is not there, so that parametrising does not fail."""
     path = MANIFESTS / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8"))["variants"] if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8"))[part] if path.exists() else {}
 
 
 def lm_state(version: str = "v2") -> dict[str, Tensor]:

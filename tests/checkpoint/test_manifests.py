@@ -12,6 +12,7 @@ from torch import Tensor
 
 from songgen_core.checkpoint import keymaps
 from songgen_core.checkpoint.layout import published_variant
+from songgen_core.checkpoint.load_encoder import codec_encoder_config, codec_encoder_state
 from songgen_core.checkpoint.loader import (
     assign,
     check_state,
@@ -23,15 +24,18 @@ from songgen_core.checkpoint.loader import (
     vae_config,
     vae_state,
 )
-from songgen_core.configs import FRAME_RATE, VARIANTS, OobleckConfig, RendererConfig
+from songgen_core.configs import FRAME_RATE, VARIANTS, CodecEncoderConfig, OobleckConfig, RendererConfig
 from songgen_core.errors import CheckpointError
+from songgen_core.models.codec_encoder import CodecEncoder
 from songgen_core.models.flow_renderer import FlowRenderer
 from songgen_core.models.lelm import LeLM
 from songgen_core.models.oobleck import OobleckVAE
 
 pytestmark = needs_manifests
 LELM, RENDERER, VAE = manifest("lelm"), manifest("renderer"), manifest("vae")
+CODECS = manifest("codec_encoder", "files")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "int64": torch.int64}
+DTYPES |= {"F32": torch.float32, "F16": torch.float16, "I64": torch.int64}
 
 State = dict[str, Tensor]
 
@@ -84,6 +88,40 @@ def load_decoder(monkeypatch) -> Callable[..., OobleckVAE]:
         return load_vae("file", with_encoder=with_encoder)
 
     return load
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_codec_encoder_takes_exactly_its_used_keys(name: str) -> None:
+    published = codec_manifest_state(CODECS[name])
+    state, taps = codec_encoder_state(published, name)
+    config = codec_encoder_config(state, taps)
+    assert config == CodecEncoderConfig(taps=taps)
+    assert taps == ((6,) if "1rvq" in name else (7, 3))
+    encoder = assign(CodecEncoder, config, state, name, keymap=keymaps.CODEC_ENCODER)
+    used = CODECS[name]["used_elements"]
+    gains = sum(
+        k["shape"][0]
+        for n, k in CODECS[name]["keys"].items()
+        if k["used"] and n.endswith("in_proj.weight_g")
+    )
+    assert sum(t.numel() for t in encoder.state_dict().values()) == used - gains  # folded into the weights
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_a_codec_encoder_without_one_of_its_tensors_is_refused(name: str) -> None:
+    published = codec_manifest_state(CODECS[name])
+    for lost in one_of_each(n for n, k in CODECS[name]["keys"].items() if k["used"]):
+        state = {n: t for n, t in published.items() if n != lost}
+        with pytest.raises(CheckpointError) as caught:
+            renamed, taps = codec_encoder_state(state, "file")
+            assign(
+                CodecEncoder,
+                codec_encoder_config(renamed, taps),
+                renamed,
+                "file",
+                keymap=keymaps.CODEC_ENCODER,
+            )
+        assert one_line(caught.value), lost
 
 
 @pytest.mark.parametrize("name", LELM)

@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+import checks_codec_encoder
 import checks_lelm
 import checks_renderer
 import checks_vae
@@ -15,7 +16,12 @@ import pytest
 
 SHARED = Path(os.environ.get("SONGGEN_SHARED", Path(__file__).parents[3] / "shared"))
 GOLDENS = Path(os.environ.get("SONGGEN_GOLDENS", SHARED / "goldens"))
-CHECKS = {"lelm": checks_lelm.CHECKS, "renderer": checks_renderer.CHECKS, "vae": checks_vae.CHECKS}
+CHECKS = {
+    "lelm": checks_lelm.CHECKS,
+    "renderer": checks_renderer.CHECKS,
+    "vae": checks_vae.CHECKS,
+    "codec_encoder": checks_codec_encoder.CHECKS,
+}
 
 
 def find_cases() -> list:
