@@ -21,5 +21,9 @@ class AudioError(UserError):
     """Audio that cannot be read, written or used."""
 
 
+class DownloadError(UserError):
+    """A file that cannot be downloaded or written; what has arrived of it is kept unless the message says not."""
+
+
 class Cancelled(Exception):
     """The user stopped the work. Not an error: nothing is broken and nothing half-written is left."""

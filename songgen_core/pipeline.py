@@ -7,8 +7,8 @@ Letters: K streams, T frames (25 per second), C channels, N samples.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .checkpoint.layout import ModelFiles, find_model
 from .checkpoint.load_model import load_networks
-from .configs import FRAME_RATE, LeLMConfig, OutputType
+from .configs import FRAME_RATE, LeLMConfig, OutputType, RendererConfig
 from .devices import choose_device, choose_dtype, exact_convolutions
 from .errors import UserError
 from .generation.autoregressive import generate
@@ -35,7 +35,19 @@ from .generation.windows import (
 from .models.flow_renderer import FlowRenderer
 from .models.lelm import LeLM
 from .models.oobleck import OobleckVAE
-from .progress import IsCancelled, OnProgress, Progress, ignore_progress, interruptible, never_cancelled
+from .progress import (
+    IsCancelled,
+    OnProgress,
+    Progress,
+    count_progress,
+    ignore_progress,
+    interruptible,
+    never_cancelled,
+)
+from .prompts.cache import PromptCache
+from .prompts.prompt import Prompt, PromptEncoders, check_prompt
+from .prompts.readers import PromptReaders
+from .prompts.recording import PromptOptions, Source, encode_song, make_prompt
 from .selftest import NOTICE, SELFTEST, selftest_networks
 from .text.bpe import TextTokenizers
 from .text.lyrics import Song
@@ -51,10 +63,15 @@ _CHUNK_FRAMES, _CHUNK_OVERLAP = 128, 32  # of VAE decoding: 5 s at a time bound 
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """How codes become audio: Euler steps per window and the strength of guidance (1 is off)."""
+    """How codes become audio: Euler steps per window and the strength of guidance (1 is off).
+
+    `shifted_prompt` repeats a slip of the reference: one prompt code more than prompt frames goes in front,
+    so that every code sounds 40 ms late (LeVo spec, renderer 8.1).
+    """
 
     num_steps: int = 10
     guidance_scale: float = 1.5
+    shifted_prompt: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_steps <= 200 or int(self.num_steps) != self.num_steps:
@@ -185,6 +202,7 @@ def render_audio(
     seed: int,
     device: torch.device,
     output: str = "mixed",
+    prompt: Prompt | None = None,
     options: RenderOptions = RenderOptions(),
     on_progress: OnProgress = ignore_progress,
     cancelled: IsCancelled = never_cancelled,
@@ -192,15 +210,18 @@ def render_audio(
     """codes [1, 3, T] -> audio [1, C, N] float32 on the CPU, 1920 samples per frame, not clipped.
 
     `output` is "mixed", "vocal" or "bgm"; the same seed gives all three the same noise, so that they fit
-    together. Raises UserError, Cancelled.
+    together. A `prompt` with latents lets the sound go on from the recording; the recording itself is not in
+    the result. Raises UserError, Cancelled.
     """
     config, hop = renderer.config, vae.config.hop_length
     check_codes(codes, config.codebook_size)
-    plan = plan_windows(codes.shape[-1], 0, config.window_frames)
+    streams, context = with_prompt(codes, prompt, output, config, shifted=options.shifted_prompt)
+    prompt_frames = 0 if context is None else context.shape[-1]
+    plan = plan_windows(streams.shape[-1], prompt_frames, config.window_frames)
     generator = torch.Generator().manual_seed(check_seed(seed))
     shape = 1, config.window_frames, config.latent_dim
     chunks = len(chunk_starts(config.window_frames, _CHUNK_FRAMES, _CHUNK_OVERLAP))
-    step_done = _counter("rendering", len(plan.indices) * (options.num_steps + chunks), on_progress)
+    step_done = count_progress("rendering", len(plan.indices) * (options.num_steps + chunks), on_progress)
 
     def decode(latents: Tensor) -> Tensor:
         return decode_chunked(
@@ -210,7 +231,8 @@ def render_audio(
     with interruptible(cancelled, renderer, vae), exact_convolutions(device):
         windows = render_windows(
             renderer,
-            silence_stream(codes[:, 1:].to(device), output, config),
+            silence_stream(streams.to(device), output, config),
+            prompt_latents=None if context is None else context.to(device),
             noise=lambda k: torch.randn(shape, generator=generator).to(device),
             num_steps=options.num_steps,
             guidance_scale=options.guidance_scale,
@@ -220,9 +242,21 @@ def render_audio(
     return song[..., : output_samples(codes.shape[-1], vae.config.sample_rate)]
 
 
-def _counter(stage: str, total: int, on_progress: OnProgress) -> Callable[[], None]:
-    done = iter(range(1, total + 1))
-    return lambda: on_progress(Progress(stage, next(done), total))
+def with_prompt(
+    codes: Tensor, prompt: Prompt | None, output: str, config: RendererConfig, *, shifted: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Streams [1, 2, Q + T] (vocal, accompaniment; the prompt's codes in front) and the known first latents.
+
+    Without a recording to go on from there is nothing in front. Raises UserError.
+    """
+    if prompt is None:
+        return codes[:, 1:], None
+    latents = check_prompt(prompt, output, config.latent_dim, config.window_frames)
+    if latents is None:
+        return codes[:, 1:], None
+    check_codes(prompt.codes, config.codebook_size)
+    count = prompt.codes.shape[-1] if shifted else latents.shape[-1]
+    return torch.cat([prompt.codes[:, 1:, :count], codes[:, 1:]], dim=-1), latents
 
 
 def check_codes(codes: Tensor, codebook_size: int) -> None:
@@ -233,7 +267,8 @@ def check_codes(codes: Tensor, codebook_size: int) -> None:
         raise UserError(
             f"codes have the shape {list(codes.shape)}; the renderer takes [1, 3, frames], one frame at least"
         )
-    low, high = codes.min().item(), codes.max().item()
+    stems = codes[:, 1:]  # the mixed stream is not rendered
+    low, high = stems.min().item(), stems.max().item()
     if low < 0 or high >= codebook_size:
         raise UserError(f"codes range from {low} to {high}; the renderer knows 0 to {codebook_size - 1}")
 
@@ -252,10 +287,13 @@ class SongPipeline:
         device: torch.device,
         dtype: torch.dtype,
         low_memory: bool = False,
+        files: ModelFiles | None = None,
     ) -> None:
-        """`low_memory` keeps each network on the device only while it works."""
+        """`low_memory` keeps each network on the device only while it works. `files` is where networks that
+        only prompts need are loaded from; None is the self-test model."""
         self.lm, self.tokenizers, self.renderer, self.vae = lm, tokenizers, renderer, vae
         self.name, self.device, self.dtype, self.low_memory = name, device, dtype, low_memory
+        self.readers = PromptReaders(files)
 
     @classmethod
     def from_pretrained(
@@ -278,11 +316,11 @@ class SongPipeline:
         precision = choose_dtype(where, dtype)
         if str(model) == SELFTEST:
             log.warning(NOTICE)
-            networks, name, precision = selftest_networks(), SELFTEST, torch.float32
+            networks, name, precision, files = selftest_networks(), SELFTEST, torch.float32, None
         else:
-            files: ModelFiles = find_model(model, roots, variant)
+            files = find_model(model, roots, variant)
             networks, name = load_networks(files, precision, on_progress, cancelled), files.name
-        return cls(*networks, name=name, device=where, dtype=precision, low_memory=low_memory)
+        return cls(*networks, name=name, device=where, dtype=precision, low_memory=low_memory, files=files)
 
     def generate(
         self,
@@ -294,15 +332,15 @@ class SongPipeline:
         sampling: SamplingOptions | None = None,
         rendering: RenderOptions = RenderOptions(),
         output: OutputType = "mixed",
-        prompt_codes: Tensor | None = None,
+        prompt: Prompt | None = None,
         literal: bool = False,
         on_progress: OnProgress = ignore_progress,
         cancelled: IsCancelled = never_cancelled,
     ) -> SongResult:
         """Make a song. `output` "separate" renders vocal, accompaniment and mix from the same codes.
 
-        The same seed gives the same codes and audio on the same device. Raises LyricsError, UserError,
-        Cancelled.
+        A `prompt` (from `prompt_of`, or stored codes) steers style and voice. The same seed gives the same
+        codes and audio on the same device. Raises LyricsError, UserError, Cancelled.
         """
         if output not in OUTPUTS:
             raise UserError(f"output '{output}' is unknown; choose one of {', '.join(OUTPUTS)}")
@@ -318,7 +356,7 @@ class SongPipeline:
                 duration=duration,
                 sampling=sampling,
                 output=output,
-                prompt_codes=prompt_codes,
+                prompt_codes=None if prompt is None else prompt.codes,
                 literal=literal,
                 on_progress=on_progress,
                 cancelled=cancelled,
@@ -331,6 +369,7 @@ class SongPipeline:
                 codes,
                 seed=seed,
                 output=name,
+                prompt=prompt,
                 rendering=rendering,
                 on_progress=on_progress,
                 cancelled=cancelled,
@@ -343,6 +382,7 @@ class SongPipeline:
         *,
         seed: int = 0,
         output: str = "mixed",
+        prompt: Prompt | None = None,
         rendering: RenderOptions = RenderOptions(),
         on_progress: OnProgress = ignore_progress,
         cancelled: IsCancelled = never_cancelled,
@@ -356,10 +396,62 @@ class SongPipeline:
                 seed=seed,
                 device=self.device,
                 output=output,
+                prompt=prompt,
                 options=rendering,
                 on_progress=on_progress,
                 cancelled=cancelled,
             ).clone()  # out of inference mode, as above
+
+    def prompt_of(
+        self,
+        source: Source,
+        options: PromptOptions = PromptOptions(),
+        *,
+        cache: PromptCache | None = None,
+        on_progress: OnProgress = ignore_progress,
+        cancelled: IsCancelled = never_cancelled,
+    ) -> Prompt:
+        """The prompt that a recording makes. Networks that read recordings are loaded at the first call.
+
+        Raises AudioError, CheckpointError, UserError, Cancelled.
+        """
+        with ExitStack() as stack:
+            return make_prompt(
+                source,
+                options,
+                separator=lambda: (self.readers.separator(), self.device),
+                encoders=lambda: self._placed_encoders(stack, on_progress, cancelled),
+                cache=cache,
+                fingerprint=self.readers.fingerprint(),
+                on_progress=on_progress,
+                cancelled=cancelled,
+            )
+
+    def encode(
+        self,
+        source: Source,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress = ignore_progress,
+        cancelled: IsCancelled = never_cancelled,
+    ) -> Tensor:
+        """A recording of any length -> codes [1, 3, T] int64, for `render`. Errors as `prompt_of`."""
+        with ExitStack() as stack:
+            return encode_song(
+                source,
+                separator=lambda: (self.readers.separator(), self.device),
+                encoders=lambda: self._placed_encoders(stack, on_progress, cancelled),
+                seed=seed,
+                on_progress=on_progress,
+                cancelled=cancelled,
+            )
+
+    def _placed_encoders(
+        self, stack: ExitStack, on_progress: OnProgress, cancelled: IsCancelled
+    ) -> tuple[PromptEncoders, torch.device]:
+        encoders = self.readers.encoders(on_progress, cancelled)
+        stack.enter_context(self._placed(*encoders.networks))
+        return encoders, self.device
 
     @contextmanager
     def _placed(self, *networks: nn.Module) -> Iterator[None]:

@@ -55,3 +55,9 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
     for module in network.modules():
         if isinstance(module, nn.ModuleList | nn.Sequential):
             yield from module.children()
+
+
+def count_progress(stage: str, total: int, on_progress: OnProgress) -> Callable[[], None]:
+    """A function to call after each of `total` units of a stage."""
+    done = iter(range(1, total + 1))
+    return lambda: on_progress(Progress(stage, next(done), total))

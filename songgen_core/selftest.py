@@ -1,14 +1,18 @@
 """A seeded random model of tiny size: the whole path on any machine in seconds. Its output is noise."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .configs import VARIANTS, OobleckConfig, RendererConfig
+from .configs import VARIANTS, CodecEncoderConfig, OobleckConfig, RendererConfig
+from .layers.resample import sinc_kernel
+from .layers.rope import rope_frequencies
+from .models.codec_encoder import CodecEncoder
 from .models.flow_renderer import FlowRenderer
 from .models.lelm import LeLM
 from .models.oobleck import OobleckVAE
@@ -35,6 +39,14 @@ RENDERER_CONFIG = RendererConfig(
     intermediate_size=96,
 )
 VAE_CONFIG = OobleckConfig(channels=4, latent_dim=8)
+ENCODER_CONFIG = CodecEncoderConfig(
+    hidden_size=32,
+    num_attention_heads=2,
+    intermediate_size=64,
+    subsampling_channels=4,
+    num_mel_bins=32,
+    codebook_dim=8,
+)
 Network = TypeVar("Network", bound=nn.Module)
 Config = TypeVar("Config")
 _HEAD_GAIN = 6.0  # logits peaked enough that what the model reads shows in what it writes
@@ -51,10 +63,37 @@ def selftest_networks(seed: int = 0) -> tuple[LeLM, TextTokenizers, FlowRenderer
         weight[LM_CONFIG.eos_id] = 0
     renderer = _random(FlowRenderer, RENDERER_CONFIG, generator)
     vae = _random(OobleckVAE, VAE_CONFIG, generator)
+    assert vae.decoder is not None
     last = list(vae.decoder.parameters())[-1]
     sample = vae.decode(torch.randn(1, VAE_CONFIG.latent_dim, 8, generator=generator))
     last.mul_(_LEVEL / sample.std())
     return lm, load_tokenizers(QWEN2_FOLDER, LM_CONFIG.text_version), renderer, vae
+
+
+def selftest_encoders(seed: int = 0) -> tuple[CodecEncoder, CodecEncoder, OobleckVAE]:
+    """Mixed and two-track codec encoder and VAE encoder to go with `selftest_networks`."""
+    generator = torch.Generator().manual_seed(seed)
+    mixed, dual = (
+        _random(CodecEncoder, replace(ENCODER_CONFIG, taps=taps), generator) for taps in ((6,), (7, 3))
+    )
+    for encoder in (mixed, dual):
+        config = encoder.config
+        encoder.resampling_kernel.copy_(sinc_kernel(2, 1))
+        encoder.mel.window.copy_(torch.hann_window(config.n_fft))
+        encoder.mel.filters.abs_()
+        encoder.conformer.inv_freq.copy_(rope_frequencies(config.head_dim, 10000.0))
+    return mixed, dual, _random(partial(OobleckVAE, with_decoder=False), VAE_CONFIG, generator)
+
+
+def selftest_presets(genres: Sequence[str], seed: int = 0) -> dict[str, dict[str, tuple[Tensor, ...]]]:
+    """Random stored prompts: genre -> language -> prompts [1, 3, T] int64."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = 1, LM_CONFIG.num_codebooks, LM_CONFIG.prompt_frames
+
+    def prompts() -> tuple[Tensor, ...]:
+        return tuple(torch.randint(LM_CONFIG.codebook_size, shape, generator=generator) for _ in range(2))
+
+    return {genre: {language: prompts() for language in ("zh", "en")} for genre in genres}
 
 
 def _random(make: Callable[[Config], Network], config: Config, generator: torch.Generator) -> Network:
@@ -67,7 +106,7 @@ def _random(make: Callable[[Config], Network], config: Config, generator: torch.
 
 
 def _fill(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Matrices and tables random, norms one, everything else (biases, snakes, statistics) zero."""
+    """Matrices and tables random, norms and variances one, all else (biases, snakes, statistics) zero."""
     if len(shape) > 1:
         return torch.randn(shape, generator=generator) / math.sqrt(math.prod(shape[1:]))
-    return torch.ones(shape) if name.endswith(".weight") else torch.zeros(shape)
+    return torch.ones(shape) if name.endswith((".weight", "running_var")) else torch.zeros(shape)

@@ -13,18 +13,21 @@ CORE = ROOT / "songgen_core"
 # Package -> packages of the core that it may import; `errors` and `configs` are free for all.
 ALLOWED = {
     "errors": set(),
+    "atomic": set(),
+    "codes_file": {"atomic"},
     "configs": set(),
     "layers": {"layers"},
     "models": {"layers"},
     "text": {"text"},
-    "audio": {"audio"},
+    "audio": {"atomic", "audio"},
     "progress": set(),
     "devices": set(),
     "generation": {"generation", "models", "layers", "text"},
     "checkpoint": {"checkpoint", "layers", "models", "text", "progress"},
     "selftest": {"models", "text"},
     "pipeline": {"checkpoint", "devices", "generation", "models", "progress", "selftest", "text"},
-    "cli": {"audio", "checkpoint", "cli", "devices", "pipeline", "progress", "selftest", "text", ""},
+    "hub": {"checkpoint", "hub", "progress", ""},
+    "cli": {"audio", "checkpoint", "cli", "devices", "hub", "pipeline", "progress", "selftest", "text", ""},
     "": {"generation", "pipeline", "progress"},  # songgen_core/__init__.py
 }
 

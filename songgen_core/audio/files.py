@@ -7,9 +7,8 @@ and then renamed. Letters: C channels, N audio samples.
 import errno
 import importlib
 import os
-import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..atomic import complete_or_nothing
 from ..errors import AudioError
 from .limiter import check_finite, limit_peaks, peak
 
@@ -95,7 +95,9 @@ def save_audio(
     limited = encoding.full_scale and loudest > 1.0
     if limited:
         samples = limit_peaks(samples, sample_rate=sample_rate)
-    with _readable_errors(path), _complete_or_nothing(path) as temporary:
+    if path.is_dir():
+        raise AudioError(f"{path} is a folder; add a file name")
+    with _readable_errors(path), complete_or_nothing(path) as temporary:
         _encode(temporary, samples, sample_rate, encoding, kept_tags)
     return SavedAudio(path, name, samples.shape[-1] / sample_rate, loudest, limited)
 
@@ -175,22 +177,6 @@ def _clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
         limit = _MAX_TAG_BYTES // 1_000_000
         raise AudioError(f"the tags take {size / 1e6:.0f} MB, a file holds {limit} MB; leave some out")
     return clean
-
-
-@contextmanager
-def _complete_or_nothing(path: Path) -> Iterator[Path]:
-    """Hand out a hidden file name beside the path; rename it to the path only if all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder; add a file name")
-    # Not tempfile: its files are readable by their owner only, and the rename would keep that.
-    temporary = path.with_name(f".{secrets.token_hex(8)}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager

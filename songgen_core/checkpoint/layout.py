@@ -288,7 +288,8 @@ def find_shared(kind: SharedKind, roots: Sequence[Path], near: Path | None = Non
     homes = [near.absolute().parent.parent] if near else []
     looked = ", ".join(dict.fromkeys(map(str, [*homes, *roots])))
     raise CheckpointError(
-        f"{_NEEDED[kind]} was not found in {looked}; get it with 'songgen download' or the Load LeVo Model node"
+        f"{_NEEDED[kind]} was not found in {looked}; get it with 'songgen download' or the Load LeVo"
+        " Model node"
     )
 
 

@@ -34,7 +34,9 @@ def codec_encoder_state(state: State, source: str) -> tuple[State, tuple[int, ..
     names = ["rvq_bestrq_emb.quantizers.0.", "rvq_bestrq_bgm_emb.quantizers.0."]
     is_dual = f"{names[1]}codebook.weight" in state
     if not is_dual and f"{names[0]}codebook.weight" not in state:
-        raise CheckpointError(f"{source} is no codec file (model_1rvq or model_septoken)")
+        raise CheckpointError(
+            f"{source} is no codec file (model_1rvq or model_septoken); choose the published one"
+        )
     if not any(name.startswith("bestrq.") for name in state):
         raise CheckpointError(
             f"{source} lacks the prompt encoder (bestrq.*), which recordings need; use the published file"

@@ -6,6 +6,7 @@ import torch
 
 from ..configs import LeLMConfig
 from ..errors import Cancelled, CheckpointError
+from ..models.codec_encoder import CodecEncoder
 from ..models.flow_renderer import FlowRenderer
 from ..models.lelm import LeLM
 from ..models.oobleck import OobleckVAE
@@ -15,6 +16,7 @@ from .files import tensor_shapes
 from .keymaps import LM_PREFIX
 from .layout import ModelFiles
 from .lm_config import published_lm_config, read_lm_config
+from .load_encoder import load_codec_encoder
 from .loader import OnTensor, load_lelm, load_renderer, load_vae, unheard
 
 
@@ -30,12 +32,7 @@ def load_networks(
     """
 
     def listener(what: str) -> OnTensor:
-        def on_tensor(done: int, total: int) -> None:
-            if cancelled():
-                raise Cancelled("stopped by the user")
-            on_progress(Progress(f"loading {what}", done, total))
-
-        return on_tensor
+        return _listener(what, on_progress, cancelled)
 
     lm, tokenizers = load_language_model(files, dtype, listener("language model"))
     # The renderer runs in float16 or float32: bfloat16 takes as much memory as float16 and is coarser.
@@ -53,6 +50,34 @@ def load_networks(
             f" {renderer.config.codebook_size}: they do not belong together; use the published pair"
         )
     return lm, tokenizers, renderer, vae
+
+
+def load_prompt_encoders(
+    files: ModelFiles, on_progress: OnProgress = ignore_progress, cancelled: IsCancelled = never_cancelled
+) -> tuple[CodecEncoder, CodecEncoder, OobleckVAE]:
+    """What reads recordings: mixed and two-track codec encoder, and the encoder of the VAE.
+
+    All in float32 on the CPU. Raises CheckpointError, Cancelled.
+    """
+    mixed_file = files.find("mixed_codec")
+    mixed = load_codec_encoder(mixed_file, _listener("mixed encoder", on_progress, cancelled))
+    dual = load_codec_encoder(files.codec, _listener("two-track encoder", on_progress, cancelled))
+    if mixed.config.codebook_size != dual.config.codebook_size:
+        raise CheckpointError(
+            f"{mixed_file} writes {mixed.config.codebook_size} codes, {files.codec}"
+            f" {dual.config.codebook_size}: they do not belong together; use the published pair"
+        )
+    on_tensor = _listener("VAE encoder", on_progress, cancelled)
+    return mixed, dual, load_vae(files.vae, with_encoder=True, with_decoder=False, on_tensor=on_tensor)
+
+
+def _listener(what: str, on_progress: OnProgress, cancelled: IsCancelled) -> OnTensor:
+    def on_tensor(done: int, total: int) -> None:
+        if cancelled():
+            raise Cancelled("stopped by the user")
+        on_progress(Progress(f"loading {what}", done, total))
+
+    return on_tensor
 
 
 def load_language_model(

@@ -143,11 +143,16 @@ def _check_statistics(state: State, source: str) -> None:
         log.warning("%s holds unfinished latent statistics; its sound may be off", source)
 
 
-def load_vae(path: Path, *, with_encoder: bool = False, on_tensor: OnTensor = unheard) -> OobleckVAE:
+def load_vae(
+    path: Path, *, with_encoder: bool = False, with_decoder: bool = True, on_tensor: OnTensor = unheard
+) -> OobleckVAE:
     """The waveform VAE in float32 on the CPU; no encoder unless asked for. Raises CheckpointError."""
     state = vae_state(read_state_dict(path), str(path), with_encoder=with_encoder)
-    make = partial(OobleckVAE, with_encoder=with_encoder)
-    config = _closest(make, state, vae_config(state), OobleckConfig())
+    sizes = vae_config(state)
+    if not with_decoder:
+        state = {n: t for n, t in state.items() if not n.startswith("decoder.")}
+    make = partial(OobleckVAE, with_encoder=with_encoder, with_decoder=with_decoder)
+    config = _closest(make, state, sizes, OobleckConfig())
     return assign(make, config, state, str(path), on_tensor=on_tensor)
 
 

@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_sing(commands.add_parser("sing", help="make one song", epilog=f"example: {_SING_EXAMPLE}"))
     _add_batch(commands.add_parser("batch", help="make the songs of a JSONL file; can be resumed"))
     _add_convert(commands.add_parser("convert", help="turn a weight file into a small safetensors file"))
+    _add_download(commands.add_parser("download", help="get a published model; can be resumed"))
     _add_info(commands.add_parser("info", help="show this machine, the models found, or what a file is"))
     return parser
 
@@ -83,6 +84,23 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=DTYPES, default="float16", help="of a song model (default: float16)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    _add_report_options(parser)
+
+
+def _add_download(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("variant", nargs="?", metavar="VARIANT", help=f"{', '.join(VARIANTS)}; see --list")
+    parser.add_argument(
+        "--features",
+        default="text",
+        metavar="LIST",
+        help="text, prompts (recordings as a prompt), genres (stored prompts), with commas (default: text)",
+    )
+    parser.add_argument("--list", action="store_true", help="show what can be downloaded, and how large it is")
+    parser.add_argument("--dry-run", action="store_true", help="show what is missing, and download nothing")
+    parser.add_argument(
+        "--accept-licence", action="store_true", help="accept the weights' licence, which is asked for once"
+    )
+    _add_models_dir(parser, "where models go, and where else they lie; may be repeated")
     _add_report_options(parser)
 
 
@@ -126,13 +144,13 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--low-memory", action="store_true", help="one network on the device at a time")
 
 
-def _add_models_dir(parser: Any) -> None:
+def _add_models_dir(parser: Any, text: str = "where models lie; may be repeated") -> None:
     parser.add_argument(
         "--models-dir",
         type=Path,
         action="append",
         metavar="DIR",
-        help="where models lie; may be repeated (default: $SONGGEN_MODELS, else ./models)",
+        help=f"{text} (default: $SONGGEN_MODELS, else ./models)",
     )
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ..progress import OnProgress, Progress, ignore_progress
 
 _LINE_INTERVAL = 5.0  # seconds between lines where there is no terminal to draw a bar on
-_UNITS = {"tokens": "frame", "rendering": "step", "converting": "MB"}
+_UNITS = {"tokens": "frame", "rendering": "step", "converting": "MB", "checking": "MB", "downloading": "MB"}
 
 
 class Console:
@@ -97,8 +97,9 @@ class _Bars:
         if self._bar is None or progress.stage != self._stage or progress.done < self._bar.n:
             self.close()
             self._stage = progress.stage
-            unit = _UNITS.get(progress.stage, "tensor")
-            self._bar = tqdm(desc=progress.stage, total=progress.total, unit=unit, file=sys.stderr)
+            unit = _UNITS.get(progress.stage.partition(" ")[0], "tensor")
+            about = {"desc": progress.stage, "total": progress.total, "unit": unit}
+            self._bar = tqdm(**about, initial=progress.done, file=sys.stderr)  # what was done costs no time
         self._bar.total = progress.total
         self._bar.update(progress.done - self._bar.n)
 

@@ -1,7 +1,7 @@
-"""A recording of any length through the codec encoder: level, repetition, segments (LeVo spec, codec encoder 4).
+"""A recording of any length through the codec encoder: level, repetition, segments.
 
 The encoder hears 40 s at a time; a shorter recording is repeated until it fills them, which its codes depend
-on. Letters: N samples, T frames.
+on (LeVo spec, codec encoder 4). Letters: N samples, T frames.
 """
 
 from collections.abc import Callable, Sequence

@@ -25,7 +25,7 @@ class LogMel(nn.Module):
         return (self.decibels(audio)[..., :-1] - _MEAN) / _STD
 
     def decibels(self, audio: Tensor) -> Tensor:
-        """[B, num_mel_bins, 1 + N // 240]. Silence is -100 dB; quiet bands are not cut off at the top - 80."""
+        """[B, num_mel_bins, 1 + N // 240]. Silence is -100 dB; no band is lifted to 80 dB below the top."""
         n_fft = self.window.shape[0]
         spectrum = torch.stft(audio, n_fft, HOP_LENGTH, window=self.window, return_complex=True)
         power = spectrum.abs().square()  # (B, bins, frames)

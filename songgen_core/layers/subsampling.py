@@ -3,6 +3,8 @@
 Letters: B batch, C channels, F mel bins, T frames.
 """
 
+from math import ceil
+
 import torch
 from torch import Tensor, nn
 
@@ -32,7 +34,7 @@ class ConvSubsampling(nn.Module):
     def __init__(self, num_mel_bins: int, channels: int, hidden_size: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList([SubsamplingBlock(1, channels), SubsamplingBlock(channels, channels)])
-        bins = -(-(-(-num_mel_bins // 2)) // 2)  # rounded up twice
+        bins = ceil(ceil(num_mel_bins / 2) / 2)
         self.linear = nn.Linear(channels * bins, hidden_size)
 
     def forward(self, mel: Tensor) -> Tensor:

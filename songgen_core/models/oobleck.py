@@ -111,11 +111,13 @@ def encoded_frames(num_samples: int, config: OobleckConfig) -> int:
 class OobleckVAE(nn.Module):
     """Encoder and decoder; either half may be absent (rendering needs the decoder alone)."""
 
-    def __init__(self, config: OobleckConfig, *, with_encoder: bool = True) -> None:
+    def __init__(
+        self, config: OobleckConfig, *, with_encoder: bool = True, with_decoder: bool = True
+    ) -> None:
         super().__init__()
         self.config = config
         self.encoder = OobleckEncoder(config) if with_encoder else None
-        self.decoder = OobleckDecoder(config)
+        self.decoder = OobleckDecoder(config) if with_decoder else None
 
     def encode(self, audio: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Sample latents [B, latent_dim, floor(N / hop_length)] of audio [B, C, N] float32.
@@ -139,4 +141,5 @@ class OobleckVAE(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Audio [B, C, T * hop_length] of latents [B, latent_dim, T] float32, not clipped."""
+        assert self.decoder is not None, "this VAE was loaded without its decoder"
         return self.decoder(latents)

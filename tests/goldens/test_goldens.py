@@ -11,6 +11,7 @@ from pathlib import Path
 import checks_codec_encoder
 import checks_lelm
 import checks_renderer
+import checks_separator
 import checks_vae
 import pytest
 
@@ -21,6 +22,7 @@ CHECKS = {
     "renderer": checks_renderer.CHECKS,
     "vae": checks_vae.CHECKS,
     "codec_encoder": checks_codec_encoder.CHECKS,
+    "separator": checks_separator.CHECKS,
 }
 
 

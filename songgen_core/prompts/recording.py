@@ -1,0 +1,238 @@
+"""From recordings of any length, rate and number of channels to a prompt or to the codes of a whole song.
+
+Letters: C channels, N samples.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..audio.resample import check_recording, two_channels
+from ..configs import SAMPLE_RATE
+from ..errors import UserError
+from ..generation.segments import count_segments
+from ..progress import (
+    IsCancelled,
+    OnProgress,
+    count_progress,
+    ignore_progress,
+    interruptible,
+    never_cancelled,
+)
+from .cache import PromptCache, cache_key
+from .chorus import find_best_start
+from .clip import clips_of_stems, cut_clip, equal_length, is_silent
+from .prompt import PROMPT_SECONDS, Clips, Prompt, PromptEncoders, encode_prompt, encode_recording
+from .separation import prompt_stems
+
+log = logging.getLogger("songgen")
+
+SILENT = "the recording is silent where the prompt is taken from; it steers nothing: choose another part"
+_SHORTEST, _LONGEST = 0.04, 10.0  # seconds of a prompt
+
+
+@dataclass(frozen=True)
+class Recording:
+    """samples [C, N] float at sample_rate Hz."""
+
+    samples: Tensor
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        return self.samples.shape[-1] / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Source:
+    """What there is of a song. Voice and accompaniment are separated unless one of them is given.
+
+    A voice or an accompaniment alone is taken for the whole song.
+    """
+
+    song: Recording | None = None
+    vocal: Recording | None = None
+    bgm: Recording | None = None
+
+    def __post_init__(self) -> None:
+        if not self.given:
+            raise UserError("no recording is given; give a song, or its voice, or its accompaniment")
+
+    @property
+    def given(self) -> dict[str, Recording]:
+        every = {"song": self.song, "vocal": self.vocal, "bgm": self.bgm}
+        return {name: recording for name, recording in every.items() if recording is not None}
+
+    @property
+    def needs_separation(self) -> bool:
+        return self.given.keys() == {"song"}
+
+    def checked(self) -> "Source":
+        """First two channels, float32 on the CPU. Raises AudioError."""
+        kept = {}
+        for name, recording in self.given.items():
+            check_recording(recording.samples, recording.sample_rate)
+            samples = recording.samples[:2].detach().to("cpu", torch.float32)
+            kept[name] = Recording(samples, recording.sample_rate)
+        return Source(**kept)
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """Which part of a recording is used, and how.
+
+    start: seconds; None finds the part that is most like a chorus. faithful: the first seconds, with all that
+    the reference does on the way (whole file separated, voice through 16 bits, mono left mono).
+    """
+
+    start: float | None = None
+    seconds: float = PROMPT_SECONDS
+    seed: int = 0
+    faithful: bool = False
+
+    def __post_init__(self) -> None:
+        if not _SHORTEST <= self.seconds <= _LONGEST:  # also catches NaN
+            raise UserError(
+                f"the prompt's length is {self.seconds:g} s; choose {_SHORTEST:g} to {_LONGEST:g} s"
+            )
+        if self.start is not None and not self.start >= 0:
+            raise UserError(f"the prompt's start is {self.start:g} s; choose 0 or later, or leave it out")
+        if self.faithful and self.start:
+            raise UserError(
+                "the faithful way takes the first 10 s, as the reference does; set no start, or do without it"
+            )
+
+
+# Load networks where they are needed and put them on their device.
+GetSeparator = Callable[[], tuple[nn.Module, torch.device]]
+GetEncoders = Callable[[], tuple[PromptEncoders, torch.device]]
+
+
+def make_prompt(
+    source: Source,
+    options: PromptOptions,
+    *,
+    separator: GetSeparator,
+    encoders: GetEncoders,
+    cache: PromptCache | None = None,
+    fingerprint: str = "",
+    on_progress: OnProgress = ignore_progress,
+    cancelled: IsCancelled = never_cancelled,
+) -> Prompt:
+    """The prompt that a recording makes; from the cache where the same one was made before.
+
+    Networks are asked for only if they are needed. `fingerprint` names the files of the networks in the
+    cache. Raises AudioError, UserError, Cancelled.
+    """
+    source = source.checked()
+    key = cache_key(source.given, options, fingerprint)
+    if cache is not None and (known := cache.load(key)) is not None:
+        log.info("prompt taken from the cache: %s", known.about)
+        return known
+    start = choose_start(source, options)
+    clips = clips_of(
+        source,
+        start,
+        options.seconds,
+        options,
+        separator=separator,
+        on_progress=on_progress,
+        cancelled=cancelled,
+    )
+    if is_silent(clips):
+        log.warning(SILENT)
+    networks, device = encoders()
+    seconds = clips.vocal.shape[-1] / SAMPLE_RATE
+    prompt = encode_prompt(
+        networks,
+        clips,
+        seed=options.seed,
+        device=device,
+        split_mono=options.faithful,
+        about=f"{seconds:.1f} s of a recording from {start:.1f} s on",
+        on_progress=on_progress,
+        cancelled=cancelled,
+    )
+    if cache is not None:
+        cache.save(key, prompt)
+    return prompt
+
+
+@torch.inference_mode()
+def encode_song(
+    source: Source,
+    *,
+    separator: GetSeparator,
+    encoders: GetEncoders,
+    seed: int = 0,
+    on_progress: OnProgress = ignore_progress,
+    cancelled: IsCancelled = never_cancelled,
+) -> Tensor:
+    """A whole recording -> codes [1, 3, T] int64 on the CPU, as many as fit. Raises AudioError, Cancelled."""
+    source = source.checked()
+    seconds = max(r.seconds for r in source.given.values())
+    clips = clips_of(
+        source,
+        0.0,
+        seconds,
+        PromptOptions(seed=seed),
+        separator=separator,
+        on_progress=on_progress,
+        cancelled=cancelled,
+    )
+    length = clips.vocal.shape[-1]
+    networks, device = encoders()
+    step = count_progress("encoding", 3 * count_segments(length), on_progress)
+    with interruptible(cancelled, *networks.networks):
+        codes = encode_recording(networks, clips, device=device, on_segment=step)
+    # The encoder's extra code hears the repeated beginning; a song shorter than a frame has no other.
+    return codes[..., : max(1, length // networks.vae.config.hop_length)].clone()
+
+
+def choose_start(source: Source, options: PromptOptions) -> float:
+    """Seconds at which the prompt begins."""
+    if options.start is not None:
+        return options.start
+    if options.faithful:
+        return 0.0
+    heard = source.song or source.vocal or source.bgm
+    assert heard is not None
+    return find_best_start(heard.samples, heard.sample_rate, options.seconds)
+
+
+def clips_of(
+    source: Source,
+    start: float,
+    seconds: float,
+    options: PromptOptions,
+    separator: GetSeparator,
+    on_progress: OnProgress = ignore_progress,
+    cancelled: IsCancelled = never_cancelled,
+) -> Clips:
+    """`seconds` of a checked source from `start` (seconds) on: mix and stems of one length at 48 kHz.
+
+    Raises AudioError, Cancelled.
+    """
+    cut = {n: cut_clip(r.samples, r.sample_rate, start, seconds) for n, r in source.given.items()}
+    if source.needs_separation:
+        assert source.song is not None
+        network, device = separator()
+        vocal, bgm = prompt_stems(
+            network,
+            source.song.samples,
+            source.song.sample_rate,
+            start=round(start * source.song.sample_rate),
+            seconds=seconds,
+            faithful=options.faithful,
+            seed=options.seed,
+            device=device,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
+        # Quirk: the reference leaves a mono mix mono, which its segments then mistake (`split_mono`).
+        mix = cut["song"] if options.faithful else two_channels(cut["song"])
+        return equal_length(mix, vocal, bgm)
+    return clips_of_stems({name: two_channels(clip) for name, clip in cut.items()})
