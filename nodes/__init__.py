@@ -2,7 +2,7 @@
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from . import generate, host, loaders, save, text
+from . import codec, generate, host, loaders, prompts, render, save, stems, text
 
 
 class SongGenExtension(ComfyExtension):
@@ -13,9 +13,16 @@ class SongGenExtension(ComfyExtension):
             loaders.LoadLeVoModel,
             text.LyricsFormatter,
             text.DescriptionTags,
+            prompts.AudioPrompt,
+            prompts.GenrePrompt,
             generate.GenerateTokens,
-            generate.DiffusionRender,
+            render.DiffusionRender,
+            render.SplitStems,
             save.SaveAudio,
+            stems.SeparateAudio,
+            codec.EncodeAudioTokens,
+            codec.SaveTokens,
+            codec.LoadTokens,
         ]
 
 

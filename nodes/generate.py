@@ -1,35 +1,26 @@
-"""Lyrics and style to codes, codes to audio: the two long steps, apart so that each is cached by itself."""
+"""Lyrics and style to codes: the writing of the song, apart from its rendering, so that each is cached."""
 
 import logging
 from dataclasses import replace
 from typing import Any
 
-import torch
 from comfy_api.v0_0_2 import io
 
-from ..songgen_core import (
-    FRAME_RATE,
-    OUTPUTS,
-    OutputType,
-    RenderOptions,
-    SamplingOptions,
-    render_audio,
-    write_codes,
-)
-from ..songgen_core.audio import limiter
+from ..songgen_core import FRAME_RATE, OUTPUTS, OutputType, SamplingOptions, write_codes
+from ..songgen_core.codec import MAX_SEED
 from ..songgen_core.configs import LeLMConfig
-from ..songgen_core.pipeline import MAX_SEED, default_sampling
+from ..songgen_core.pipeline import default_sampling
+from ..songgen_core.prompts.prompt import BOTH_GIVEN, Prompt
 from ..songgen_core.selftest import NOTICE
 from ..songgen_core.text.lyrics import Song
 from ..songgen_core.text.tags import Description
 from . import host
 from ._compat import inp, schema
-from .sockets import CodesSocket, SongModelSocket, to_audio
+from .sockets import CodesSocket, PromptSocket, SongModelSocket
 from .text import EXAMPLE_LYRICS, bulleted, lyrics_problem
 
 log = logging.getLogger("songgen")
 
-RENDERED = ("mixed", "vocal", "bgm")
 LONGEST, RECOMMENDED = 270.0, -1
 
 
@@ -104,6 +95,14 @@ class GenerateTokens(io.ComfyNode):
                     ),
                 ),
                 *_sampling_inputs(),
+                PromptSocket.Input(
+                    "prompt",
+                    optional=True,
+                    tooltip=(
+                        "From Audio Prompt or Genre Prompt: steers style and voice. Give a prompt or a"
+                        " description; the models were trained with one of them."
+                    ),
+                ),
             ],
             outputs=[
                 CodesSocket.Output("codes", display_name="codes", tooltip="For Diffusion Render."),
@@ -131,10 +130,14 @@ class GenerateTokens(io.ComfyNode):
         top_p: float = RECOMMENDED,
         cfg_scale: float = RECOMMENDED,
         repetition_window: int = RECOMMENDED,
+        prompt: Prompt | None = None,
     ) -> io.NodeOutput:
         host.check_choice("output", output, OUTPUTS)
         sampling = sampling_options(model.config, temperature, top_k, top_p, cfg_scale, repetition_window)
-        advice = [*Song.parse(lyrics).warnings(), *Description.parse(description or "").warnings()]
+        style = Description.parse(description or "")
+        advice = [*Song.parse(lyrics).warnings(), *style.warnings()]
+        if prompt is not None and style.format():
+            advice.append(BOTH_GIVEN)
         device = host.place([model.lm], host.lm_memory(model, duration))
         codes, ended = write_codes(
             model.lm.model,
@@ -147,6 +150,7 @@ class GenerateTokens(io.ComfyNode):
             duration=duration,
             sampling=sampling,
             output=output,
+            prompt_codes=None if prompt is None else prompt.codes,
             on_progress=host.NodeProgress(cls),
             cancelled=host.stop_if_cancelled,
         )
@@ -246,98 +250,3 @@ def song_info(
         log.warning(NOTICE)
         lines.insert(0, f"Attention: {NOTICE}")
     return "\n".join(lines)
-
-
-class DiffusionRender(io.ComfyNode):
-    """Codes -> AUDIO."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="SongGenDiffusionRender",
-            display_name="Diffusion Render",
-            description=(
-                "Renders codes to 48 kHz stereo. Use several of these nodes with one seed for mix, voice and"
-                " accompaniment that fit together."
-            ),
-            search_aliases=["song", "music", "stems", "vocal", "LeVo"],
-            inputs=[
-                SongModelSocket.Input("model", tooltip="From Load LeVo Model."),
-                CodesSocket.Input("codes", tooltip="From Generate Tokens."),
-                inp(
-                    io.Int.Input,
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
-                    tooltip="Another seed changes details of the sound, not the song.",
-                ),
-                inp(
-                    io.Combo.Input,
-                    "output",
-                    options=list(RENDERED),
-                    default="mixed",
-                    tooltip="mixed: the whole song. vocal: the voice alone. bgm: the accompaniment alone.",
-                ),
-                inp(
-                    io.Int.Input,
-                    "steps",
-                    default=RenderOptions.num_steps,
-                    min=1,
-                    max=200,
-                    tooltip="Steps of the diffusion: time grows with them, quality soon does not.",
-                ),
-                inp(
-                    io.Float.Input,
-                    "guidance_scale",
-                    default=RenderOptions.guidance_scale,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    tooltip="How closely the sound follows the codes; 1 or less is off and twice as fast.",
-                ),
-                inp(
-                    io.Boolean.Input,
-                    "limit_peaks",
-                    default=True,
-                    optional=True,
-                    advanced=True,
-                    tooltip=(
-                        "Turns loud passages down smoothly, so that no player clips them. Off: samples as"
-                        " rendered."
-                    ),
-                ),
-            ],
-            outputs=[io.Audio.Output("audio", display_name="audio", tooltip="48 kHz stereo.")],
-            hidden=[io.Hidden.unique_id],
-        )
-
-    @classmethod
-    def execute(
-        cls,
-        model: host.SongModel,
-        codes: torch.Tensor,
-        seed: int,
-        output: str,
-        steps: int,
-        guidance_scale: float,
-        limit_peaks: bool = True,
-    ) -> io.NodeOutput:
-        host.check_choice("output", output, RENDERED)
-        options = RenderOptions(steps, guidance_scale)
-        vae, rate = model.vae.model, model.vae.model.config.sample_rate
-        samples = render_audio(
-            model.renderer.model,
-            vae,
-            codes,
-            seed=seed,
-            device=host.place([model.renderer, model.vae], host.render_memory()),
-            output=output,
-            options=options,
-            on_progress=host.NodeProgress(cls),
-            cancelled=host.stop_if_cancelled,
-        )
-        return io.NodeOutput(
-            to_audio(limiter.limit_peaks(samples, sample_rate=rate) if limit_peaks else samples, rate)
-        )

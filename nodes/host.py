@@ -5,7 +5,7 @@ The core sees none of it; it gets devices, dtypes and plain callbacks.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,55 @@ from torch import nn
 from ..songgen_core import LeLMConfig, Progress, UserError
 from ..songgen_core.devices import DTYPES, choose_dtype
 from ..songgen_core.pipeline import check_duration
+from ..songgen_core.progress import OnProgress
+from ..songgen_core.prompts.cache import PromptCache
+from ..songgen_core.prompts.prompt import PromptEncoders
+from ..songgen_core.prompts.readers import PromptReaders
 from ..songgen_core.text.bpe import TextTokenizers
 
 FOLDER = "songgen"  # under ComfyUI/models, and the key in extra_model_paths.yaml
 _OTHER_FOLDERS = ("SongGeneration",)  # where people who had the models before keep them
 _MB = 1 << 20
 _SECONDS_BETWEEN_TEXTS = 0.5
-_STAGES = {"tokens": "writing the song", "rendering": "rendering audio"}
+_STAGES = {
+    "tokens": "writing the song",
+    "rendering": "rendering audio",
+    "encoding": "encoding the recording",
+    "separating": "separating stems",
+}
+_IN_MB = "downloading "  # how stages begin that count megabytes
+
+# Bytes beside the weights. Measured with the published sizes: a segment of 40 s through an encoder takes
+# 0.8 GB, 10 s through the VAE 1.2 GB, 7.8 s through the separator 0.6 GB. The rest is for the card's libraries.
+_ENCODER_MEMORY, _SEPARATOR_MEMORY = 2048 * _MB, 1024 * _MB
+
+
+class Readers:
+    """The networks that only prompts need: loaded when one is first asked for, and kept with the model."""
+
+    def __init__(self, core: PromptReaders) -> None:
+        self.core = core
+        self._encoders: list[ModelPatcher] = []
+        self._separator: list[ModelPatcher] = []
+
+    @property
+    def loaded(self) -> list[ModelPatcher]:
+        return [*self._encoders, *self._separator]
+
+    def encoders(self, on_progress: OnProgress) -> tuple[PromptEncoders, torch.device]:
+        """What reads recordings, on its device. Raises CheckpointError."""
+        with torch.inference_mode(False):  # as in LoadLeVoModel
+            encoders = self.core.encoders(on_progress, stop_if_cancelled)
+        self._encoders = self._encoders or [managed(network) for network in encoders.networks]
+        return encoders, place(self._encoders, _ENCODER_MEMORY)
+
+    def separator(self) -> tuple[nn.Module, torch.device]:
+        """HTDemucs on its device. Raises CheckpointError, UserError without the package demucs."""
+        stop_if_cancelled()
+        with torch.inference_mode(False):
+            network = self.core.separator()
+        self._separator = self._separator or [managed(network)]
+        return network, place_separator(self._separator[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +88,14 @@ class SongModel:
     renderer: ModelPatcher
     vae: ModelPatcher
     is_selftest: bool
+    readers: Readers
 
     @property
     def patcher(self) -> ModelPatcher:
         return self.lm
 
     def get_models(self) -> list[ModelPatcher]:
-        return [self.lm, self.renderer, self.vae]
+        return [self.lm, self.renderer, self.vae, *self.readers.loaded]
 
     def is_dynamic(self) -> bool:
         return False
@@ -67,6 +110,16 @@ def register_model_folders() -> None:
 def model_roots() -> list[Path]:
     """All folders that may hold song models, existing or not."""
     return [Path(path) for path in folder_paths.get_folder_paths(FOLDER)]
+
+
+def state_of(paths: Iterable[Path]) -> str:
+    """Sizes and times of files, to notice when one is replaced."""
+    return "; ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths)
+
+
+def prompt_cache() -> PromptCache:
+    """Prompts made before, in ComfyUI's user folder; nothing is made there before the first one is kept."""
+    return PromptCache(Path(folder_paths.get_user_directory(), FOLDER, "prompts"))
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
@@ -102,6 +155,10 @@ def place(patchers: Sequence[ModelPatcher], working_memory: int) -> torch.device
     return patchers[0].load_device
 
 
+def place_separator(patcher: ModelPatcher) -> torch.device:
+    return place([patcher], _SEPARATOR_MEMORY)
+
+
 def lm_memory(model: SongModel, duration: float) -> int:
     """Bytes that the language model needs beside its weights: the KV caches of both rows, and activations."""
     config = model.config
@@ -120,6 +177,16 @@ def stop_if_cancelled() -> bool:
     """Raise ComfyUI's own exception once the user has pressed Cancel; made for `cancelled=` of the core."""
     mm.throw_exception_if_processing_interrupted()
     return False
+
+
+def share_of(on_progress: OnProgress, part: int, parts: int) -> OnProgress:
+    """`on_progress` for one of several parts of equal length, so that one bar runs over all of them."""
+
+    def report(progress: Progress) -> None:
+        done = part * progress.total + progress.done
+        on_progress(Progress(progress.stage, done, parts * progress.total))
+
+    return report
 
 
 class NodeProgress:
@@ -153,7 +220,8 @@ class NodeProgress:
 
 def status_text(progress: Progress, first: tuple[int, float], now: float) -> str:
     """Such as `writing the song 120/750, about 0:12 left`; `first` is where and when the stage began."""
-    text = f"{_STAGES.get(progress.stage, progress.stage)} {progress.done}/{progress.total}"
+    unit = " MB" if progress.stage.startswith(_IN_MB) else ""
+    text = f"{_STAGES.get(progress.stage, progress.stage)} {progress.done}/{progress.total}{unit}"
     done, began = progress.done - first[0], first[1]
     if done <= 0 or progress.done >= progress.total:
         return text

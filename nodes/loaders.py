@@ -1,19 +1,28 @@
-"""A model on disk -> a handle whose networks ComfyUI may move."""
+"""A model on disk -> a handle whose networks ComfyUI may move; downloads it first where the user says so."""
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from comfy_api.v0_0_2 import io
 
 from ..songgen_core import VARIANTS, UserError
-from ..songgen_core.checkpoint.layout import ModelFiles, find_model, list_models
+from ..songgen_core.checkpoint.layout import (
+    ModelFiles,
+    find_model,
+    find_variant,
+    list_models,
+    published_variant,
+)
 from ..songgen_core.checkpoint.load_model import load_networks
 from ..songgen_core.devices import DTYPES
+from ..songgen_core.hub.download import download, plan_download
+from ..songgen_core.hub.licence import accept, is_accepted, licence_text
 from ..songgen_core.models.flow_renderer import FlowRenderer
 from ..songgen_core.models.lelm import LeLM
 from ..songgen_core.models.oobleck import OobleckVAE
+from ..songgen_core.progress import OnProgress
+from ..songgen_core.prompts.readers import PromptReaders
 from ..songgen_core.selftest import NOTICE, SELFTEST, selftest_networks
 from ..songgen_core.text.bpe import TextTokenizers
 from . import host
@@ -26,6 +35,13 @@ Networks = tuple[LeLM, TextTokenizers, FlowRenderer, OobleckVAE, torch.dtype]
 
 AUTO = "auto"
 LICENCE_NOTE = "Model weights are Tencent's, for research and education only; read their licence before use."
+NEVER, IF_MISSING = "never", "if missing"
+NOT_ACCEPTED, ACCEPTED = "not accepted", "I accept it: research and education only"
+FEATURES = {
+    "text": (),
+    "text + recordings": ("prompts",),
+    "text + recordings + genres": ("prompts", "genres"),
+}
 
 
 class LoadLeVoModel(io.ComfyNode):
@@ -33,13 +49,14 @@ class LoadLeVoModel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        models = [*list_models(host.model_roots()), SELFTEST]
+        models = model_choices()
         return schema(
             node_id="SongGenLoadLeVoModel",
             display_name="Load LeVo Model",
             description=(
                 "Loads a LeVo / SongGeneration model: language model, renderer and VAE. Put each model in"
-                f" a folder of its own under ComfyUI/models/songgen. {LICENCE_NOTE}"
+                " a folder of its own under ComfyUI/models/songgen, or let this node download it; nothing is"
+                f" downloaded unless you say so. {LICENCE_NOTE}"
             ),
             search_aliases=["song", "music", "SongGeneration", "LeVo"],
             inputs=[
@@ -49,9 +66,9 @@ class LoadLeVoModel(io.ComfyNode):
                     options=models,
                     default=models[0],
                     tooltip=(
-                        "A model found under models/songgen or models/SongGeneration. 'selftest' needs no"
-                        " files"
-                        f" and makes noise, not music: it only shows that everything works. {LICENCE_NOTE}"
+                        "A model found under models/songgen or models/SongGeneration, or a published one to"
+                        " download. 'selftest' needs no files and makes noise, not music: it only shows that"
+                        f" everything works. {LICENCE_NOTE}"
                     ),
                 ),
                 inp(
@@ -75,6 +92,7 @@ class LoadLeVoModel(io.ComfyNode):
                         " folder's name. Choose the published variant where neither tells."
                     ),
                 ),
+                *_download_inputs(),
             ],
             outputs=[
                 SongModelSocket.Output(
@@ -86,62 +104,171 @@ class LoadLeVoModel(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, dtype: str, variant: str) -> str:
-        """State of the files. A linked input is not known yet (None): then that of all models."""
-        if model == SELFTEST:
-            return SELFTEST
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
+        """In place of ComfyUI's own check: a published name is right before and after its download."""
         try:
-            if None in (model, variant):
-                return _state(list_models(host.model_roots()).values())
-            files = _files_of(model, variant)
-            return _state(p for p in (files.weights, files.config, files.codec, files.vae) if p is not None)
+            return model is None or bool(check_model(model))
         except UserError as error:
             return str(error)
 
     @classmethod
-    def execute(cls, model: str, dtype: str = AUTO, variant: str = AUTO) -> io.NodeOutput:
-        lm, tokenizers, renderer, vae, precision = cls._networks(model, dtype, variant)
+    def fingerprint_inputs(
+        cls,
+        model: str | None = None,
+        dtype: str | None = None,
+        variant: str | None = None,
+        download: str | None = None,
+        features: str | None = None,
+        licence: str | None = None,
+    ) -> str:
+        """State of the files. A linked input is not known yet (None): then that of all models."""
+        if model == SELFTEST:
+            return SELFTEST
+        try:
+            if model is None or variant is None:
+                return host.state_of(list_models(host.model_roots()).values())
+            files = files_of(model, variant)
+            parts = (files.weights, files.config, files.codec, files.vae)
+            return host.state_of(p for p in parts if p is not None)
+        except UserError as error:
+            return str(error)
+
+    @classmethod
+    def execute(
+        cls,
+        model: str,
+        dtype: str = AUTO,
+        variant: str = AUTO,
+        download: str = NEVER,
+        features: str = "text",
+        licence: str = NOT_ACCEPTED,
+    ) -> io.NodeOutput:
+        host.check_choice("download", download, (NEVER, IF_MISSING))
+        host.check_choice("features", features, tuple(FEATURES))
+        check_model(model)
+        progress = host.NodeProgress(cls)
+        if download == IF_MISSING and (published := published_name(model, variant)) is not None:
+            get_missing(published, FEATURES[features], licence == ACCEPTED, progress)
+        files = None if model == SELFTEST else files_of(model, variant)
+        lm, tokenizers, renderer, vae, precision = _networks(files, dtype, progress)
         handle = host.SongModel(
-            name=model,
+            name=SELFTEST if files is None else files.name,
             config=lm.config,
             dtype=precision,
             tokenizers=tokenizers,
             lm=host.managed(lm),
             renderer=host.managed(renderer),
             vae=host.managed(vae),
-            is_selftest=model == SELFTEST,
+            is_selftest=files is None,
+            readers=host.Readers(PromptReaders(files)),
         )
         return io.NodeOutput(handle, describe(handle))
 
-    @classmethod
-    def _networks(cls, model: str, dtype: str, variant: str) -> Networks:
-        precision = host.compute_dtype(dtype)
-        # The executor is in inference mode; weights born in it break when "unload models" moves them outside.
-        with torch.inference_mode(False):
-            if model == SELFTEST:
-                log.warning(NOTICE)
-                return *selftest_networks(), torch.float32
-            files = _files_of(model, variant)
-            networks = load_networks(files, precision, host.NodeProgress(cls), host.stop_if_cancelled)
-            return *networks, precision
+
+def _download_inputs() -> list[io.Input]:
+    return [
+        inp(
+            io.Combo.Input,
+            "download",
+            options=[NEVER, IF_MISSING],
+            default=NEVER,
+            optional=True,
+            tooltip=(
+                "if missing: get what the chosen published model lacks from Hugging Face, some 13 to 26 GB,"
+                " once the licence below is accepted. A stopped download goes on where it was."
+            ),
+        ),
+        inp(
+            io.Combo.Input,
+            "features",
+            options=list(FEATURES),
+            default="text",
+            optional=True,
+            tooltip=(
+                "What a download is for. recordings: Audio Prompt, Encode Audio Tokens and Separate Audio,"
+                " 5 GB more. genres: Genre Prompt, 15 MB more."
+            ),
+        ),
+        inp(
+            io.Combo.Input,
+            "licence",
+            options=[NOT_ACCEPTED, ACCEPTED],
+            default=NOT_ACCEPTED,
+            optional=True,
+            tooltip=licence_text(),
+        ),
+    ]
 
 
-def _state(paths: Iterable[Path]) -> str:
-    """Sizes and times of files, to notice when one is replaced."""
-    return "; ".join(f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths)
+def model_choices() -> list[str]:
+    """Models that were found, published ones that were not, and the self-test model."""
+    found = list_models(host.model_roots())
+    present = {published_of(path) for path in found.values()}
+    return [*found, *(name for name in VARIANTS if name not in present), SELFTEST]
 
 
-def _files_of(model: str, variant: str) -> ModelFiles:
+def published_of(weights: Path) -> str | None:
+    """The published variant that weights are named after."""
+    return published_variant(weights.stem) or published_variant(weights.absolute().parent.name)
+
+
+def check_model(model: str) -> str:
+    """`model`, or UserError unless it was found, is a published one or the self-test model."""
+    if model not in VARIANTS and model not in (choices := model_choices()):
+        raise UserError(
+            f"model '{str(model)[:80]}' was not found; choose one of {', '.join(choices)}, or put it with"
+            f" codec and VAE into {host.model_roots()[0]} (see Models in the README) and press R"
+        )
+    return model
+
+
+def published_name(model: str, variant: str) -> str | None:
+    """The published variant that is meant; None for a model of one's own."""
+    if model in VARIANTS:
+        return model
+    weights = list_models(host.model_roots()).get(model)
+    named = None if weights is None else published_of(weights)
+    return named or (variant if variant in VARIANTS and weights is not None else None)
+
+
+def get_missing(variant: str, features: tuple[str, ...], accepted: bool, on_progress: OnProgress) -> None:
+    """Download what `variant` lacks. Raises UserError, DownloadError."""
+    roots = host.model_roots()
+    plan = plan_download(variant, features, roots[0], roots)
+    if plan.missing and not is_accepted(plan.root):
+        if not accepted:
+            raise UserError(
+                f"{variant} lacks files ({plan.total_bytes / 1e9:.1f} GB), which are not downloaded before"
+                f" the licence is accepted. {' '.join(licence_text().split())} If you accept that, set licence"
+                f" to '{ACCEPTED}'"
+            )
+        accept(plan.root)
+    download(plan, on_progress=on_progress, cancelled=host.stop_if_cancelled)
+
+
+def files_of(model: str, variant: str) -> ModelFiles:
     """Files of a model that was found under the model folders, and of no other. Raises UserError."""
     roots = host.model_roots()
-    known = list_models(roots)
-    if model not in known:
-        raise UserError(
-            f"model '{str(model)[:80]}' was not found; choose one of {', '.join([*known, SELFTEST])},"
-            f" or put it with codec and VAE into {roots[0]} (see Models in the README) and press R"
-        )
     host.check_choice("variant", variant, (AUTO, *VARIANTS))
-    return find_model(model, roots, None if variant == AUTO else variant)
+    weights = list_models(roots).get(model) or (find_variant(model, roots) if model in VARIANTS else None)
+    if weights is None and model in VARIANTS:
+        size = plan_download(model, (), roots[0], roots).total_bytes / 1e9
+        raise UserError(
+            f"{model} is not on this machine ({size:.1f} GB): set download to '{IF_MISSING}' and accept the"
+            f" licence, or run 'songgen download {model}', or put its files into {roots[0]} (see Models in"
+            " the README)"
+        )
+    return find_model(weights or check_model(model), roots, None if variant == AUTO else variant)
+
+
+def _networks(files: ModelFiles | None, dtype: str, on_progress: OnProgress) -> Networks:
+    precision = host.compute_dtype(dtype)
+    # The executor is in inference mode; weights born in it break when "unload models" moves them outside.
+    with torch.inference_mode(False):
+        if files is None:
+            log.warning(NOTICE)
+            return *selftest_networks(), torch.float32
+        return *load_networks(files, precision, on_progress, host.stop_if_cancelled), precision
 
 
 def describe(model: host.SongModel) -> str:

@@ -79,10 +79,7 @@ class SaveAudio(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
-        try:
-            return filename_prefix is None or bool(check_prefix(filename_prefix))
-        except UserError as error:
-            return str(error)
+        return prefix_problem(filename_prefix)
 
     @classmethod
     def execute(cls, audio: dict[str, Any] | None, filename_prefix: str, format: str) -> io.NodeOutput:
@@ -94,6 +91,14 @@ class SaveAudio(io.ComfyNode):
             for number, take in enumerate(takes)
         ]
         return io.NodeOutput(audio, ui={"audio": shown})
+
+
+def prefix_problem(prefix: str | None) -> bool | str:
+    """For `validate_inputs`: True, or what is wrong. A linked prefix is None; it is checked on arrival."""
+    try:
+        return prefix is None or bool(check_prefix(prefix))
+    except UserError as error:
+        return str(error)
 
 
 def check_prefix(prefix: str) -> str:

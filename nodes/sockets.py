@@ -1,4 +1,4 @@
-"""What travels between nodes: our two socket types, and the contract of ComfyUI's AUDIO.
+"""What travels between nodes: our socket types, and the contract of ComfyUI's AUDIO.
 
 AUDIO is a dictionary {"waveform": float [B, C, N] on the CPU, "sample_rate": int}.
 Letters: B batch (takes), C channels, N audio samples.
@@ -11,12 +11,17 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..songgen_core import AudioError
+from ..songgen_core.audio.resample import resample_pyav
+from ..songgen_core.prompts.recording import Recording, Source
+
+Audio = dict[str, Any]
 
 SongModelSocket = io.Custom("SONGGEN_MODEL")  # a host.SongModel
 CodesSocket = io.Custom("SONGGEN_CODES")  # Tensor [1, 3, frames] int64: mixed, vocal, accompaniment
+PromptSocket = io.Custom("SONGGEN_PROMPT")  # a songgen_core Prompt: codes, and latents of a recording
 
 
-def to_audio(samples: Tensor, sample_rate: int) -> dict[str, Any]:
+def to_audio(samples: Tensor, sample_rate: int) -> Audio:
     """Samples [B, C, N] -> AUDIO with memory of its own, so that no larger tensor is kept alive."""
     waveform = samples.detach().to("cpu", torch.float32, memory_format=torch.contiguous_format)
     if waveform.untyped_storage().nbytes() > waveform.nbytes:
@@ -24,7 +29,7 @@ def to_audio(samples: Tensor, sample_rate: int) -> dict[str, Any]:
     return {"waveform": waveform, "sample_rate": int(sample_rate)}
 
 
-def takes_of(audio: dict[str, Any] | None, source: str) -> tuple[list[Tensor], int]:
+def takes_of(audio: Audio | None, source: str) -> tuple[list[Tensor], int]:
     """AUDIO -> takes [C, N] float32 on the CPU and their rate; `source` names the input in messages."""
     if audio is None:
         raise AudioError(
@@ -43,3 +48,35 @@ def takes_of(audio: dict[str, Any] | None, source: str) -> tuple[list[Tensor], i
         )
     takes = waveform if waveform.ndim == 3 else waveform[None]
     return list(takes.detach().to("cpu", torch.float32)), rate
+
+
+def to_stereo(take: Tensor, rate: int) -> Tensor:
+    """A take [C, N] with two channels at most: more are folded down, centre and surround included."""
+    return take if take.shape[0] <= 2 else resample_pyav(take, rate, rate)
+
+
+def source_of(audio: Audio | None, vocal: Audio | None, bgm: Audio | None) -> tuple[Source, list[str]]:
+    """What is connected, first takes only, and what a user should know about it. Raises UserError."""
+    given, notes = {}, []
+    for name, recording in {"audio": audio, "vocal": vocal, "bgm": bgm}.items():
+        if recording is None:
+            continue
+        takes, rate = takes_of(recording, name)
+        if len(takes) > 1:
+            notes.append(f"{name} holds {len(takes)} takes; the first one is used")
+        given[name] = Recording(to_stereo(takes[0], rate), rate)
+    source = Source(given.get("audio"), given.get("vocal"), given.get("bgm"))
+    return source, [*notes, _origin(source)]
+
+
+def _origin(source: Source) -> str:
+    """Where voice and accompaniment of a source come from."""
+    if source.needs_separation:
+        return "voice and accompaniment were separated"
+    if source.song is None and source.vocal is None:
+        return "the accompaniment was taken for the whole song, without a voice"
+    if source.song is None and source.bgm is None:
+        return "the voice was taken for the whole song, without an accompaniment"
+    if source.song is not None and len(source.given) == 2:
+        return "the stem that is not connected is the difference of the others"
+    return "voice and accompaniment were given"

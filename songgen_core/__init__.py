@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .codec import RenderOptions, SongCodec, render_audio
     from .configs import (
         FRAME_RATE,
         SAMPLE_RATE,
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     )
     from .errors import AudioError, Cancelled, CheckpointError, LyricsError, UserError
     from .generation.sampling import SamplingOptions
-    from .pipeline import OUTPUTS, RenderOptions, SongPipeline, SongResult, render_audio, write_codes
+    from .pipeline import OUTPUTS, SongPipeline, SongResult, write_codes
     from .progress import Progress
+    from .prompts.prompt import Prompt
+    from .prompts.recording import PromptOptions, Recording, Source
 
 __all__ = [
     "FRAME_RATE",
@@ -35,17 +38,26 @@ __all__ = [
     "OobleckConfig",
     "OutputType",
     "Progress",
+    "Prompt",
+    "PromptOptions",
+    "Recording",
     "RenderOptions",
     "RendererConfig",
     "SamplingOptions",
+    "SongCodec",
     "SongPipeline",
     "SongResult",
+    "Source",
     "UserError",
     "render_audio",
     "write_codes",
 ]
 __version__ = "0.1.0"
-_MODULES = ("configs", "errors", "generation.sampling", "progress", "pipeline")  # the light ones first
+# The light ones first.
+_MODULES = (
+    *("configs", "errors", "generation.sampling", "progress"),
+    *("prompts.prompt", "prompts.recording", "codec", "pipeline"),
+)
 
 
 def __getattr__(name: str) -> object:

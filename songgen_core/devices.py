@@ -1,10 +1,11 @@
 """Which device and precision to use when the user does not say."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from .errors import UserError
 
@@ -34,6 +35,20 @@ def choose_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
     if device.type == "cpu" and name == "float16":
         log.warning("float16 is many times slower than float32 on a CPU; use bfloat16 instead")
     return DTYPES[name]
+
+
+@contextmanager
+def placed(networks: Iterable[nn.Module], device: torch.device, *, stay: bool) -> Iterator[None]:
+    """While active the networks are on `device`; afterwards they go back to the CPU unless they may stay."""
+    networks = list(networks)
+    try:
+        for network in networks:
+            network.to(device)
+        yield
+    finally:
+        if not stay and device.type != "cpu":
+            for network in networks:
+                network.to("cpu")
 
 
 @contextmanager

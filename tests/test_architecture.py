@@ -24,11 +24,39 @@ ALLOWED = {
     "devices": set(),
     "generation": {"generation", "models", "layers", "text"},
     "checkpoint": {"checkpoint", "layers", "models", "text", "progress"},
-    "selftest": {"models", "text"},
-    "pipeline": {"checkpoint", "devices", "generation", "models", "progress", "selftest", "text"},
+    "selftest": {"layers", "models", "text"},
+    "prompts": {
+        *(
+            "atomic",
+            "audio",
+            "checkpoint",
+            "devices",
+            "generation",
+            "layers",
+            "models",
+            "progress",
+            "prompts",
+        ),
+        *("selftest", "text"),
+    },
+    "codec": {"checkpoint", "devices", "generation", "models", "progress", "prompts"},
+    "pipeline": {
+        *(
+            "checkpoint",
+            "codec",
+            "devices",
+            "generation",
+            "models",
+            "progress",
+            "prompts",
+            "selftest",
+            "text",
+        ),
+    },
     "hub": {"checkpoint", "hub", "progress", ""},
-    "cli": {"audio", "checkpoint", "cli", "devices", "hub", "pipeline", "progress", "selftest", "text", ""},
-    "": {"generation", "pipeline", "progress"},  # songgen_core/__init__.py
+    "cli": {"audio", "checkpoint", "cli", "codec", "codes_file", "devices", "hub", "pipeline", "progress"}
+    | {"prompts", "selftest", "text", ""},
+    "": {"codec", "generation", "pipeline", "progress", "prompts"},  # songgen_core/__init__.py
 }
 
 

@@ -11,6 +11,7 @@ from songgen_core import (
     Cancelled,
     LyricsError,
     Progress,
+    Prompt,
     RenderOptions,
     SamplingOptions,
     SongPipeline,
@@ -70,7 +71,7 @@ def test_separate_renders_three_tracks_from_the_same_codes(pipeline: SongPipelin
     shapes = {a.shape for a in song.audio.values()}
     assert len(shapes) == 1
     assert not torch.equal(song.audio["vocal"], song.audio["bgm"])
-    alone = pipeline.render(song.codes, seed=3, output="vocal", rendering=FAST)
+    alone = pipeline.codec.render(song.codes, seed=3, output="vocal", rendering=FAST)
     assert torch.equal(alone, song.audio["vocal"])
 
 
@@ -97,9 +98,8 @@ def test_cancel_stops_within_a_second_and_leaves_a_usable_pipeline(
         pipeline.generate(LYRICS, seed=1, duration=60, on_progress=note, cancelled=lambda: bool(reached))
     assert time.monotonic() - reached[0] < 1
     assert pipeline.generate(LYRICS, seed=1, duration=1, rendering=FAST).seconds == 1
-    hooks = [
-        m for n in (pipeline.lm, pipeline.renderer, pipeline.vae) for m in n.modules() if m._forward_pre_hooks
-    ]
+    networks = pipeline.lm, pipeline.codec.renderer, pipeline.codec.vae
+    hooks = [m for n in networks for m in n.modules() if m._forward_pre_hooks]
     assert not hooks
 
 
@@ -168,7 +168,7 @@ def test_lyrics_without_a_section_are_refused(pipeline: SongPipeline) -> None:
 )
 def test_bad_codes_are_refused(pipeline: SongPipeline, codes: torch.Tensor, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        pipeline.render(codes)
+        pipeline.codec.render(codes)
 
 
 def test_a_song_that_ends_at_once_is_reported(
@@ -219,12 +219,12 @@ def test_not_a_number_is_reported_not_sung() -> None:
 )
 def test_bad_prompt_codes_are_refused(pipeline: SongPipeline, codes: torch.Tensor, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        pipeline.generate(LYRICS, duration=1, prompt_codes=codes)
+        pipeline.generate(LYRICS, duration=1, prompt=Prompt(codes))
 
 
 def test_prompt_codes_steer_the_song(pipeline: SongPipeline) -> None:
     prompt = torch.randint(16384, (1, 3, 250), generator=torch.Generator().manual_seed(0))
     plain = pipeline.generate(LYRICS, seed=1, duration=1, rendering=FAST).codes
-    steered = pipeline.generate(LYRICS, seed=1, duration=1, rendering=FAST, prompt_codes=prompt).codes
+    steered = pipeline.generate(LYRICS, seed=1, duration=1, rendering=FAST, prompt=Prompt(prompt)).codes
     assert not torch.equal(plain, steered)
     assert not torch.isin(steered[0, 0], prompt[0, 0]).any(), "the mixed stream must not copy its prompt"

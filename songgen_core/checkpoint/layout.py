@@ -64,22 +64,29 @@ _SHARED_FOLDERS = tuple(
 )
 
 
-@dataclass(frozen=True)
-class ModelFiles:
+@dataclass(frozen=True, kw_only=True)
+class SharedFiles:
+    """What all song models share; enough to render codes and to read recordings."""
+
+    codec: Path
+    vae: Path
+    roots: tuple[Path, ...] = ()  # where what only prompts need is looked for
+    near: Path | None = None  # the song model, around which it is looked for first
+
+    def find(self, kind: SharedKind) -> Path:
+        """A shared file that text-to-song generation does without. Raises CheckpointError."""
+        return find_shared(kind, self.roots, self.near)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles(SharedFiles):
     """Everything that text-to-song generation reads."""
 
     name: str
     weights: Path
     config: Path | None  # None: sizes of the published variant named `variant`
     variant: str | None
-    codec: Path
-    vae: Path
     tokenizer: Path | None  # a folder; None is the Qwen2 tokenizer that comes with this package
-    roots: tuple[Path, ...] = ()  # where what only prompts need is looked for
-
-    def find(self, kind: SharedKind) -> Path:
-        """A shared file that text-to-song generation does without. Raises CheckpointError."""
-        return find_shared(kind, self.roots, self.weights)
 
 
 def identify(path: Path) -> Kind | None:
@@ -107,7 +114,7 @@ def _kind_of_file(path: Path) -> Kind | None:
     try:
         return _kind(tensor_shapes(path))
     except CheckpointError:
-        with suppress(CheckpointError):
+        with suppress(CheckpointError, OSError):
             if (kind := _kind_of_other_data(path)) is not None:
                 return kind
         raise
@@ -210,7 +217,14 @@ def find_model(name: str | Path, roots: Sequence[Path] = (), variant: str | None
         vae=find_shared("vae", roots, weights),
         tokenizer=weights.parent if _has_tokenizer(weights.parent) else None,
         roots=tuple(roots),
+        near=weights,
     )
+
+
+def find_codec(roots: Sequence[Path]) -> SharedFiles:
+    """Codec and VAE without any song model. Raises CheckpointError."""
+    codec = find_shared("codec", roots)
+    return SharedFiles(codec=codec, vae=find_shared("vae", roots, codec), roots=tuple(roots), near=codec)
 
 
 def _find_weights(name: str | Path, roots: Sequence[Path]) -> Path:

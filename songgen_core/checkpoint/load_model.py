@@ -14,7 +14,7 @@ from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, never
 from ..text.bpe import QWEN2_FOLDER, TextTokenizers, load_tokenizers, read_vocab_size
 from .files import tensor_shapes
 from .keymaps import LM_PREFIX
-from .layout import ModelFiles
+from .layout import ModelFiles, SharedFiles
 from .lm_config import published_lm_config, read_lm_config
 from .load_encoder import load_codec_encoder
 from .loader import OnTensor, load_lelm, load_renderer, load_vae, unheard
@@ -30,20 +30,9 @@ def load_networks(
 
     Raises CheckpointError, Cancelled.
     """
-
-    def listener(what: str) -> OnTensor:
-        return _listener(what, on_progress, cancelled)
-
-    lm, tokenizers = load_language_model(files, dtype, listener("language model"))
-    # The renderer runs in float16 or float32: bfloat16 takes as much memory as float16 and is coarser.
-    renderer_dtype = torch.float16 if dtype == torch.float16 else torch.float32
-    renderer = load_renderer(files.codec, renderer_dtype, on_tensor=listener("renderer"))
-    vae = load_vae(files.vae, on_tensor=listener("VAE"))
-    if renderer.config.latent_dim != vae.config.latent_dim:
-        raise CheckpointError(
-            f"{files.codec} makes latents of size {renderer.config.latent_dim}, {files.vae} reads"
-            f" {vae.config.latent_dim}: they do not belong together; use the published pair"
-        )
+    on_lm = _listener("language model", on_progress, cancelled)
+    lm, tokenizers = load_language_model(files, dtype, on_lm)
+    renderer, vae = load_codec(files, dtype, on_progress, cancelled)
     if lm.config.codebook_size != renderer.config.codebook_size:
         raise CheckpointError(
             f"{files.weights} writes {lm.config.codebook_size} codes, {files.codec} reads"
@@ -52,8 +41,28 @@ def load_networks(
     return lm, tokenizers, renderer, vae
 
 
+def load_codec(
+    files: SharedFiles,
+    dtype: torch.dtype,
+    on_progress: OnProgress = ignore_progress,
+    cancelled: IsCancelled = never_cancelled,
+) -> tuple[FlowRenderer, OobleckVAE]:
+    """Renderer and VAE decoder on the CPU. Raises CheckpointError, Cancelled."""
+    # The renderer runs in float16 or float32: bfloat16 takes as much memory as float16 and is coarser.
+    renderer_dtype = torch.float16 if dtype == torch.float16 else torch.float32
+    on_renderer, on_vae = (_listener(what, on_progress, cancelled) for what in ("renderer", "VAE"))
+    renderer = load_renderer(files.codec, renderer_dtype, on_tensor=on_renderer)
+    vae = load_vae(files.vae, on_tensor=on_vae)
+    if renderer.config.latent_dim != vae.config.latent_dim:
+        raise CheckpointError(
+            f"{files.codec} makes latents of size {renderer.config.latent_dim}, {files.vae} reads"
+            f" {vae.config.latent_dim}: they do not belong together; use the published pair"
+        )
+    return renderer, vae
+
+
 def load_prompt_encoders(
-    files: ModelFiles, on_progress: OnProgress = ignore_progress, cancelled: IsCancelled = never_cancelled
+    files: SharedFiles, on_progress: OnProgress = ignore_progress, cancelled: IsCancelled = never_cancelled
 ) -> tuple[CodecEncoder, CodecEncoder, OobleckVAE]:
     """What reads recordings: mixed and two-track codec encoder, and the encoder of the VAE.
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..codec import check_seed
 from ..errors import Cancelled, UserError
-from ..pipeline import SongPipeline, check_seed
+from ..pipeline import SongPipeline
 from ..progress import IsCancelled
 from .model import ChosenModel, choose_model
 from .options import Interrupted
@@ -46,7 +47,14 @@ def run(args: Namespace) -> int:
 def _defaults(args: Namespace) -> Defaults:
     if args.folder.exists() and not args.folder.is_dir():
         raise UserError(f"{args.folder} is a file; name a folder with -d")
-    return Defaults(args.folder, check_seed(args.seed), args.duration, args.output, args.format or "flac")
+    return Defaults(
+        args.folder,
+        check_seed(args.seed),
+        args.duration,
+        args.output,
+        args.format or "flac",
+        args.songs.parent,
+    )
 
 
 class _Batch:

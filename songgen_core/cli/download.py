@@ -14,7 +14,7 @@ from ..hub.override import load_registry
 from ..hub.registry import FEATURES, Registry
 from .model import model_folders
 from .options import Interrupted, UsageError
-from .show import Console, duration_text, size_text
+from .show import Console, size_text
 from .stopping import ctrl_c
 
 
@@ -50,9 +50,7 @@ def _download(console: Console, plan: DownloadPlan) -> list[Path]:
             return download(plan, on_progress=on_progress, cancelled=cancelled)
     except (KeyboardInterrupt, Cancelled):
         left = plan_download(plan.variant, (), plan.root, (plan.root,))
-        raise Interrupted(
-            "stopped; what has arrived is kept, the same command goes on from there"
-        ) from None
+        raise Interrupted("stopped; what has arrived is kept, the same command goes on from there") from None
 
 
 def _ask_for_licence(args: Namespace, root: Path) -> None:
@@ -85,7 +83,9 @@ def _list(console: Console, registry: Registry) -> None:
     source = registry.source and str(registry.source)
     if source:
         console.say(f"changed by {source}")
-    console.result({"variants": rows, "licence": LICENCE_ID, "licence_link": LICENCE_LINK, "registry": source})
+    console.result(
+        {"variants": rows, "licence": LICENCE_ID, "licence_link": LICENCE_LINK, "registry": source}
+    )
 
 
 def _row(name: str, about: dict[str, Any]) -> str:
@@ -94,7 +94,9 @@ def _row(name: str, about: dict[str, Any]) -> str:
     memory = f"{about['memory_gb']:g} GB" if about["memory_gb"] else "unknown memory"
     if about["memory_gb_with_prompt"]:
         memory += f" ({about['memory_gb_with_prompt']:g} GB with a prompt)"
-    return f"  {name:<10} {languages:<15} {length}, GPU {memory}, download {size_text(about['bytes']['text'])}"
+    return (
+        f"  {name:<10} {languages:<15} {length}, GPU {memory}, download {size_text(about['bytes']['text'])}"
+    )
 
 
 def _show_plan(console: Console, plan: DownloadPlan) -> None:

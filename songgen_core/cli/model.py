@@ -12,6 +12,7 @@ from ..devices import choose_device, choose_dtype
 from ..errors import CheckpointError, UserError
 from ..pipeline import SongPipeline
 from ..progress import IsCancelled, OnProgress
+from ..prompts.readers import PromptReaders
 from ..selftest import LM_CONFIG, NOTICE, SELFTEST
 from ..text.bpe import QWEN2_FOLDER
 
@@ -34,6 +35,11 @@ class ChosenModel:
     def notice(self) -> str | None:
         """What must be said of everything that the model makes."""
         return NOTICE if self.name == SELFTEST else None
+
+    def readers(self) -> PromptReaders:
+        """What reads prompts; nothing is loaded yet."""
+        files = None if self.name == SELFTEST else find_model(self.name, self.roots, self.variant)
+        return PromptReaders(files)
 
     def load(self, on_progress: OnProgress, cancelled: IsCancelled) -> SongPipeline:
         return SongPipeline.from_pretrained(

@@ -46,6 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_batch(commands.add_parser("batch", help="make the songs of a JSONL file; can be resumed"))
     _add_convert(commands.add_parser("convert", help="turn a weight file into a small safetensors file"))
     _add_download(commands.add_parser("download", help="get a published model; can be resumed"))
+    _add_encode(commands.add_parser("encode", help="turn a recording into a file of codes"))
+    _add_decode(commands.add_parser("decode", help="turn a file of codes into audio"))
     _add_info(commands.add_parser("info", help="show this machine, the models found, or what a file is"))
     return parser
 
@@ -59,6 +61,7 @@ def _add_sing(parser: argparse.ArgumentParser) -> None:
         "--tags", default="", metavar="TEXT", help='style, such as "female, pop, piano, the bpm is 110"'
     )
     _whole(parser, "--seed", None, "same seed, same song (default: a random one, which is shown)")
+    _add_prompt_options(parser)
     _add_song_options(parser)
     _add_model_options(parser)
     _add_report_options(parser)
@@ -95,7 +98,9 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="text, prompts (recordings as a prompt), genres (stored prompts), with commas (default: text)",
     )
-    parser.add_argument("--list", action="store_true", help="show what can be downloaded, and how large it is")
+    parser.add_argument(
+        "--list", action="store_true", help="show what can be downloaded, and how large it is"
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what is missing, and download nothing")
     parser.add_argument(
         "--accept-licence", action="store_true", help="accept the weights' licence, which is asked for once"
@@ -111,20 +116,67 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(quiet=False)
 
 
+def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
+    prompt = parser.add_argument_group("prompt (a recording or a genre steers style and voice)")
+    prompt.add_argument("--prompt", type=Path, metavar="FILE", help="a song; its most chorus-like 10 s count")
+    prompt.add_argument("--prompt-vocal", type=Path, metavar="FILE", help="its voice alone, if you have it")
+    prompt.add_argument("--prompt-bgm", type=Path, metavar="FILE", help="its accompaniment alone")
+    _real(prompt, "--prompt-start", "second at which the prompt begins (default: it is looked for)")
+    _real(prompt, "--prompt-seconds", "length of the prompt (default: 10, the most)", 10.0)
+    prompt.add_argument(
+        "--faithful-prompt", action="store_true", help="first 10 s, prepared as the reference does"
+    )
+    prompt.add_argument("--genre", metavar="NAME", help="a stored prompt: Pop, Rock, Jazz, ... or Auto")
+    prompt.add_argument("--language", choices=("zh", "en"), help="of the stored prompt (default: lyrics)")
+
+
+def _add_encode(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("song", type=Path, nargs="?", metavar="SONG", help="a recording of any length")
+    parser.add_argument(
+        "-o", "--file", type=Path, required=True, metavar="FILE", help=".safetensors to write"
+    )
+    parser.add_argument("--vocal", type=Path, metavar="FILE", help="its voice alone: nothing is separated")
+    parser.add_argument("--bgm", type=Path, metavar="FILE", help="its accompaniment alone")
+    _whole(parser, "--seed", 0, "of the separation (default: 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    _add_model_options(parser)
+    _add_report_options(parser)
+
+
+def _add_decode(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("codes", type=Path, metavar="CODES", help="a file that 'songgen encode' wrote")
+    parser.add_argument(
+        "-o", "--file", type=Path, required=True, metavar="FILE", help="audio file to write: .flac .wav .mp3"
+    )
+    _whole(parser, "--seed", 0, "of details of the sound (default: 0)")
+    _add_track_options(parser)
+    _add_rendering_options(parser)
+    _add_model_options(parser)
+    _add_report_options(parser)
+
+
 def _add_song_options(parser: argparse.ArgumentParser) -> None:
     song = parser.add_argument_group("song")
     _real(song, "--duration", "longest song in seconds (default: the model's limit)")
-    song.add_argument(
-        "--output", choices=OUTPUTS, default="mixed", help="default: mixed; separate: all three"
-    )
-    song.add_argument("--format", choices=FORMATS, help="default: by the extension; wav32 is float")
-    song.add_argument("--overwrite", action="store_true", help="replace existing files")
+    _add_track_options(song)
     sampling = parser.add_argument_group("sampling (defaults suit the model)")
     _real(sampling, "--temperature", "0 always takes the most likely code")
     _whole(sampling, "--top-k", None, "candidates of the mixed stream, 0 is all")
     _real(sampling, "--top-p", "share of probability to draw from, 0 is off")
     _real(sampling, "--cfg-scale", "strength of guidance by lyrics and style")
     _whole(sampling, "--repetition-window", None, "frames in which repeated codes are penalised, 0 is off")
+    _add_rendering_options(parser)
+
+
+def _add_track_options(song: Any) -> None:
+    song.add_argument(
+        "--output", choices=OUTPUTS, default="mixed", help="default: mixed; separate: all three"
+    )
+    song.add_argument("--format", choices=FORMATS, help="default: by the extension; wav32 is float")
+    song.add_argument("--overwrite", action="store_true", help="replace existing files")
+
+
+def _add_rendering_options(parser: argparse.ArgumentParser) -> None:
     rendering = parser.add_argument_group("rendering")
     _whole(rendering, "--steps", 10, "Euler steps per window (default: 10)")
     _real(rendering, "--guidance-scale", "strength of guidance (default: 1.5)", 1.5)

@@ -14,7 +14,15 @@ from tqdm import tqdm
 from ..progress import OnProgress, Progress, ignore_progress
 
 _LINE_INTERVAL = 5.0  # seconds between lines where there is no terminal to draw a bar on
-_UNITS = {"tokens": "frame", "rendering": "step", "converting": "MB", "checking": "MB", "downloading": "MB"}
+_UNITS = {
+    "tokens": "frame",
+    "rendering": "step",
+    "separating": "chunk",
+    "encoding": "segment",
+    "converting": "MB",
+    "checking": "MB",
+    "downloading": "MB",
+}
 
 
 class Console:

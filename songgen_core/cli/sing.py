@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..pipeline import SongPipeline
 from .model import choose_model
+from .prompt import PromptRequest
 from .show import Console, duration_text
 from .song import MadeSong, Request, Settings, decode_text, make_song, read_text
 from .stopping import ctrl_c
@@ -22,6 +23,8 @@ def run(args: Namespace) -> int:
     for warning in request.check(overwrite=args.overwrite):
         console.warn(warning)
     chosen = choose_model(args)
+    if request.prompt is not None:
+        request.prompt.check_files(chosen.readers())
     for warning in request.check_length(chosen.config):
         console.warn(warning)
     with console.library_warnings(), ctrl_c() as cancelled, console.progress() as on_progress:
@@ -39,14 +42,16 @@ def run(args: Namespace) -> int:
 
 
 def _request(args: Namespace) -> Request:
+    seed = secrets.randbelow(_RANDOM_SEEDS) if args.seed is None else args.seed
     return Request(
         lyrics=_lyrics(args.lyrics),
         description=args.tags,
         path=args.file,
-        seed=secrets.randbelow(_RANDOM_SEEDS) if args.seed is None else args.seed,
+        seed=seed,
         duration=args.duration,
         output=args.output,
         audio_format=args.format,
+        prompt=PromptRequest.of(args, seed),
     )
 
 
@@ -63,6 +68,8 @@ def _report(console: Console, song: MadeSong, pipeline: SongPipeline) -> None:
             console.say(f"peaks reached {saved.peak:.2f} and were limited")
     if not song.result.ended:
         console.say("the time was up before the model ended the song; --duration sets the limit")
+    if song.prompt is not None:
+        console.say(f"steered by {song.prompt.about}")
     console.say(f"made in {duration_text(song.elapsed_seconds)} on {pipeline.device}")
     device = {"device": str(pipeline.device), "dtype": str(pipeline.dtype).removeprefix("torch.")}
     console.result({**song.summary(), **device, "warnings": console.warnings})

@@ -11,18 +11,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import SamplingOptions, __version__
 from ..audio.files import SavedAudio, format_name, save_audio
+from ..codec import RenderOptions, check_seed
 from ..configs import LeLMConfig, OutputType
 from ..errors import AudioError, UserError
-from ..pipeline import RenderOptions, SongPipeline, SongResult, check_duration, check_seed, default_sampling
+from ..pipeline import SongPipeline, SongResult, check_duration, default_sampling
 from ..progress import IsCancelled, OnProgress
+from ..prompts.prompt import Prompt
 from ..text.lyrics import Song, estimate_seconds
 from ..text.tags import Description
 from .options import SAMPLING
+from .prompt import PromptRequest
 
 _STEMS = ("vocal", "bgm", "mixed")
+
+
+def targets_of(path: Path, output: str) -> dict[str, Path]:
+    """Output name -> file: `song.flac`, or `song.vocal.flac` and so on for "separate"."""
+    if output != "separate":
+        return {output: path}
+    return {stem: path.with_name(f"{path.stem}.{stem}{path.suffix}") for stem in _STEMS}
 
 
 @dataclass(frozen=True)
@@ -54,12 +65,10 @@ class Request:
     duration: float | None = None
     output: OutputType = "mixed"
     audio_format: str | None = None
+    prompt: PromptRequest | None = None
 
     def targets(self) -> dict[str, Path]:
-        """Output name -> file: `song.flac`, or `song.vocal.flac` and so on."""
-        if self.output != "separate":
-            return {self.output: self.path}
-        return {stem: self.path.with_name(f"{self.path.stem}.{stem}{self.path.suffix}") for stem in _STEMS}
+        return targets_of(self.path, self.output)
 
     def check(self, *, overwrite: bool) -> list[str]:
         """Everything that needs no model; returns warnings. Raises UserError, LyricsError, AudioError."""
@@ -68,9 +77,9 @@ class Request:
             raise UserError(f"duration is {self.duration:g} s; give 1 s or more")
         song, description = Song.parse(self.lyrics), Description.parse(self.description)
         for target in self.targets().values():
-            format_name(target, self.audio_format)
-            _check_target(target, overwrite)
-        return [*song.warnings(), *description.warnings()]
+            check_target(target, self.audio_format, overwrite)
+        steered = self.prompt.check(self.description) if self.prompt else []
+        return [*song.warnings(), *description.warnings(), *steered]
 
     def check_length(self, config: LeLMConfig) -> list[str]:
         """The duration against the model's limit; returns warnings. Raises UserError."""
@@ -90,6 +99,7 @@ class MadeSong:
     result: SongResult
     saved: dict[str, SavedAudio]
     elapsed_seconds: float
+    prompt: Prompt | None = None
 
     @property
     def peak(self) -> float:
@@ -107,6 +117,7 @@ class MadeSong:
             "seconds": round(seconds, 3),
             "seed": self.result.seed,
             "model": self.result.model,
+            "prompt": self.prompt and self.prompt.about,
             "ended": self.result.ended,
             "peak": round(self.peak, 4),
             "limited": self.limited,
@@ -127,6 +138,9 @@ def make_song(
     """Generate and save; files appear only when all of them are complete. Raises UserError, Cancelled."""
     start = time.perf_counter()
     try:
+        prompt = None
+        if request.prompt is not None:
+            prompt = request.prompt.make(pipeline, request.lyrics, on_progress, cancelled)
         result = pipeline.generate(
             request.lyrics,
             request.description,
@@ -135,6 +149,7 @@ def make_song(
             sampling=settings.sampling_for(pipeline.lm.config),
             rendering=settings.rendering,
             output=request.output,
+            prompt=prompt,
             on_progress=on_progress,
             cancelled=cancelled,
         )
@@ -143,8 +158,9 @@ def make_song(
             raise
         advice = "use --low-memory, --dtype float16 or a shorter --duration"
         raise UserError(f"{pipeline.device} has too little memory; {advice}") from error
-    saved = _save(request, result, _tags(request, result, notice))
-    return MadeSong(request, result, saved, time.perf_counter() - start)
+    tags = _tags(request, result, notice)
+    saved = save_tracks(request.targets(), result.audio, result.sample_rate, request.audio_format, tags)
+    return MadeSong(request, result, saved, time.perf_counter() - start, prompt)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -168,22 +184,23 @@ def _tags(request: Request, result: SongResult, notice: str | None) -> dict[str,
     }
 
 
-def _save(request: Request, result: SongResult, tags: dict[str, str]) -> dict[str, SavedAudio]:
-    """Write all stems into a hidden folder beside their places, then move them there."""
-    folder = Path(os.path.abspath(request.path)).parent
+def save_tracks(
+    targets: Mapping[str, Path],
+    audio: Mapping[str, Tensor],
+    sample_rate: int,
+    audio_format: str | None,
+    tags: dict[str, str],
+) -> dict[str, SavedAudio]:
+    """Write all tracks into a hidden folder beside their places, then move them there. Raises AudioError."""
+    folder = Path(os.path.abspath(next(iter(targets.values())))).parent
     saved = {}
     with _hidden_folder(folder) as hidden:
-        for name, target in request.targets().items():
-            saved[name] = save_audio(
-                hidden / target.name,
-                result.audio[name],
-                result.sample_rate,
-                audio_format=request.audio_format,
-                tags=tags,
-            )
-        for name, audio in saved.items():
-            os.replace(audio.path, folder / audio.path.name)
-            saved[name] = replace(audio, path=folder / audio.path.name)
+        for name, target in targets.items():
+            path = hidden / target.name
+            saved[name] = save_audio(path, audio[name], sample_rate, audio_format=audio_format, tags=tags)
+        for name, track in saved.items():
+            os.replace(track.path, folder / track.path.name)
+            saved[name] = replace(track, path=folder / track.path.name)
     return saved
 
 
@@ -202,8 +219,9 @@ def _hidden_folder(folder: Path) -> Iterator[Path]:
         raise AudioError(f"{folder} cannot be written to ({reason}); choose another folder") from error
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
-    """Raise AudioError unless `path` can be written."""
+def check_target(path: Path, audio_format: str | None, overwrite: bool) -> None:
+    """Raise AudioError unless `path` can be written in this format."""
+    format_name(path, audio_format)
     if path.is_dir():
         raise AudioError(f"{path} is a folder; add a file name")
     if path.exists() and not overwrite:

@@ -12,12 +12,16 @@ from typing import Any
 
 from ..configs import OutputType
 from ..errors import UserError
+from ..prompts.recording import PromptOptions
 from .options import OUTPUTS
+from .prompt import PromptRequest
 from .song import Request, read_text
 
 _EXTENSIONS = {"flac": ".flac", "wav": ".wav", "wav32": ".wav", "mp3": ".mp3"}
-FIELDS = ("idx", "gt_lyric", "descriptions", "seed", "duration", "output")
-_NOT_YET = ("prompt_audio_path", "auto_prompt_audio_type")
+FIELDS = (
+    *("idx", "gt_lyric", "descriptions", "seed", "duration", "output"),
+    *("prompt_audio_path", "auto_prompt_audio_type"),
+)
 _LONGEST_LIST = 200_000_000  # bytes
 _LONGEST_NAME = 100  # characters, so that name and extension fit every file system
 _RESERVED = re.compile(r"(?i:con|prn|aux|nul|com\d|lpt\d)")  # device names of Windows
@@ -32,6 +36,7 @@ class Defaults:
     duration: float | None
     output: OutputType
     audio_format: str
+    beside: Path = Path()  # the folder of the list
 
 
 @dataclass(frozen=True)
@@ -74,15 +79,12 @@ def _read_line(number: int, raw: str, defaults: Defaults) -> Line:
         request = _request(fields, defaults)
     except UserError as error:
         return Line(number, fields, problem=str(error))
-    unknown = [name for name in fields if name not in (*FIELDS, *_NOT_YET)]
+    unknown = [name for name in fields if name not in FIELDS]
     return Line(number, fields, request, warnings=tuple(f'the field "{name}" is ignored' for name in unknown))
 
 
 def _request(fields: dict[str, Any], defaults: Defaults) -> Request:
     """Raises UserError for a missing field or one of the wrong kind."""
-    for name in _NOT_YET:
-        if fields.get(name):
-            raise UserError(f"{name} is not supported yet; remove it and describe the style in descriptions")
     for name in ("idx", "gt_lyric"):
         if fields.get(name) is None:
             raise UserError(f"the field {name} is missing; every song needs idx and gt_lyric")
@@ -91,15 +93,28 @@ def _request(fields: dict[str, Any], defaults: Defaults) -> Request:
     output = _text("output", fields.get("output")) or defaults.output
     if output not in OUTPUTS:
         raise UserError(f"output '{output}' is unknown; choose one of {', '.join(OUTPUTS)}")
+    seed = _seed(fields.get("seed"), name, defaults.seed)
     return Request(
         lyrics=_text("gt_lyric", fields["gt_lyric"]),
         description=_text("descriptions", fields.get("descriptions")),
         path=defaults.folder / (name + _EXTENSIONS[defaults.audio_format]),
-        seed=_seed(fields.get("seed"), name, defaults.seed),
+        seed=seed,
         duration=defaults.duration if duration is None else duration,
         output=output,  # type: ignore[arg-type]
         audio_format=defaults.audio_format,
+        prompt=_prompt(fields, seed, defaults.beside),
     )
+
+
+def _prompt(fields: dict[str, Any], seed: int, beside: Path) -> PromptRequest | None:
+    """Recordings are looked for where the command runs, then beside the list. Raises UserError."""
+    path = _text("prompt_audio_path", fields.get("prompt_audio_path"))
+    genre = _text("auto_prompt_audio_type", fields.get("auto_prompt_audio_type"))
+    if not path and not genre:
+        return None
+    here = Path(path).expanduser()
+    files = {"song": here if here.exists() else beside / here} if path else {}
+    return PromptRequest(files, genre or None, options=PromptOptions(seed=seed))
 
 
 def _file_name(idx: object) -> str:

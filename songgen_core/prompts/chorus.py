@@ -17,6 +17,7 @@ from ..errors import AudioError
 
 _FRAME_RATE = 5  # frames per second; each looks at twice its share of the sound
 _BLOCK = 256  # frames per pass, which bounds the memory
+_LONGEST = 900  # seconds that are looked at; the table of matches grows with the square
 _SILENCE = 1e-10  # mean power, -100 dB
 
 _CHROMA_HZ = (130.0, 2100.0)  # where the chords are
@@ -29,7 +30,7 @@ _FEATURE_DB = 20.0  # this much in all bands weighs as much as another chord
 # The second-best match counts a little: a chorus comes more often than a verse.
 _BEST_MATCH, _SECOND_MATCH = 0.85, 0.15
 _LOUDNESS, _LOUDNESS_DB = 0.5, 10.0  # weight against a perfect match; decibels from nothing to full
-_BEGINNING, _BEGINNING_SECONDS, _BEGINNING_DB = 0.15, 3.0, 6.0
+_BEGINNING, _BEGINNING_SECONDS, _BEGINNING_DB = 0.2, 3.0, 6.0
 
 _SNAP_SECONDS = 0.5  # an onset is looked for this far on both sides
 _ONSET_RATE = 100  # frames per second there
@@ -41,12 +42,13 @@ def find_best_start(audio: Tensor, sample_rate: int, seconds: float = 10.0) -> f
     """Start, in seconds, of the most chorus-like `seconds` of audio [C, N]; just before an onset nearby.
 
     A part that is repeated wins over one that is not, a louder one over a quieter one, and its beginning
-    over its middle. 0.0 for silence and for a recording that is not longer than `seconds`. The same
-    recording has the same start. Raises AudioError for unusable audio.
+    over its middle. 0.0 for silence and for a recording that is not longer than `seconds`. Only the first
+    15 minutes are looked at. The same recording has the same start. Raises AudioError for unusable audio.
     """
     check_recording(audio, sample_rate)
-    if not seconds > 0:
+    if not 0 < seconds < math.inf:
         raise AudioError(f"seconds is {seconds}; it must be the length of the wanted part, such as 10")
+    audio = audio[:, : max(_LONGEST, math.ceil(seconds)) * sample_rate]
     latest = audio.shape[1] / sample_rate - seconds
     if latest <= 0:
         return 0.0
@@ -56,7 +58,8 @@ def find_best_start(audio: Tensor, sample_rate: int, seconds: float = 10.0) -> f
     if float(loudness.max()) < _SILENCE:
         return 0.0
     width = max(1, round(seconds * _FRAME_RATE))
-    score = _repetition(features, width) + _loudness(loudness, width) + _beginning(loudness, features, width)
+    repetition, where = _repetition(features, width)
+    score = repetition + _loudness(loudness, width) + _beginning(loudness, features, where)
     # Not torch's argmax: of several best ones it may return any.
     best = int((score == score.max()).nonzero()[0, 0])
     return _snap(mono, sample_rate, min(best / _FRAME_RATE, latest), latest)
@@ -117,8 +120,8 @@ def _windowed(values: Tensor, width: int) -> Tensor:
     return ((sums[width:] - sums[:-width]) / width).float()
 
 
-def _repetition(features: Tensor, width: int) -> Tensor:
-    """[T, D] -> [P] in 0..1: how well a window matches the two others that match it best.
+def _repetition(features: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """[T, D] -> [P] in 0..1: how well a window matches the two others that match it best; [P]: the best.
 
     Two windows match by the correlation of their frames; they and the two matches do not overlap.
     """
@@ -131,10 +134,10 @@ def _repetition(features: Tensor, width: int) -> Tensor:
         match.diagonal(lag).copy_(_windowed(products, width) / (energy[:-lag] * energy[lag:]))
     match += match.T.clone()
     best, where = match.max(dim=1)
-    others = torch.arange(positions)
-    match[(others - where[:, None]).abs() < width] = 0.0
+    others = torch.arange(positions, dtype=torch.int32)
+    match[(others - where.int()[:, None]).abs() < width] = 0.0
     second = match.max(dim=1).values
-    return _BEST_MATCH * best.clamp(0, 1) + _SECOND_MATCH * second.clamp(0, 1)
+    return _BEST_MATCH * best.clamp(0, 1) + _SECOND_MATCH * second.clamp(0, 1), where
 
 
 def _loudness(power: Tensor, width: int) -> Tensor:
@@ -143,11 +146,14 @@ def _loudness(power: Tensor, width: int) -> Tensor:
     return _LOUDNESS * (1 + (level - level.max()) / _LOUDNESS_DB).clamp(min=0.0)
 
 
-def _beginning(power: Tensor, features: Tensor, width: int) -> Tensor:
-    """[T], [T, D] -> [P]: does it get louder here, and is it other music than just before?"""
-    span = round(_BEGINNING_SECONDS * _FRAME_RATE)
-    length = power.shape[0]
-    after = torch.arange(length - width + 1)
+def _beginning(power: Tensor, features: Tensor, where: Tensor) -> Tensor:
+    """[T], [T, D], [P] -> [P]: does a part begin here, after something else?
+
+    Three signs count alike: it gets louder, the music is other than just before, and what was before is
+    other than what was before the best match (`where`), so that the repetition begins here.
+    """
+    span, length = round(_BEGINNING_SECONDS * _FRAME_RATE), power.shape[0]
+    after = torch.arange(where.shape[0])
     before, end = (after - span).clamp(min=0), (after + span).clamp(max=length)
     rows = torch.cat([_decibels(power)[:, None], features], dim=1)
     sums = pad(rows.double().cumsum(0), (0, 0, 1, 0))
@@ -155,8 +161,18 @@ def _beginning(power: Tensor, features: Tensor, width: int) -> Tensor:
     earlier = (sums[after] - sums[before]) / (after - before).clamp(min=1)[:, None]
     rise = ((later - earlier)[:, 0] / _BEGINNING_DB).clamp(0, 1)
     change = (later - earlier)[:, 1:].norm(dim=1)
-    score = (rise + change / change.max().clamp(min=1e-9)) / 2
+    change = change / change.max().clamp(min=1e-9)
+    score = (rise + change + 1 - _match_before(features, where, span)) / 3
     return _BEGINNING * torch.where(after > 0, score, 0.0).float()
+
+
+def _match_before(features: Tensor, where: Tensor, span: int) -> Tensor:
+    """[T, D], [P] -> [P] in 0..1: how well the `span` frames before a window match those before its match."""
+    padded = pad(features, (0, 0, span, 0))  # nothing was before the beginning
+    back = torch.arange(span)
+    ours = padded[torch.arange(where.shape[0])[:, None] + back].flatten(1)  # [P, span * D]
+    theirs = padded[where[:, None] + back].flatten(1)
+    return torch.nn.functional.cosine_similarity(ours, theirs).clamp(0, 1)
 
 
 def _snap(mono: Tensor, sample_rate: int, start: float, latest: float) -> float:
@@ -168,7 +184,8 @@ def _snap(mono: Tensor, sample_rate: int, start: float, latest: float) -> float:
     reach = size // 2 + hop
     piece = pad(mono, (reach, reach))[first : last + 2 * reach]
     spectra = torch.fft.rfft(piece.unfold(0, size, hop) * torch.hann_window(size)).abs()
-    rises = torch.log1p(100.0 * spectra).diff(dim=0).clamp(min=0.0).sum(1)  # one per hop, from `low` on
+    scale = 10.0 / spectra.max().clamp(min=1e-9)
+    rises = torch.log1p(scale * spectra).diff(dim=0).clamp(min=0.0).sum(1)  # one per hop, from `low` on
     times = low + torch.arange(rises.shape[0]) * hop / sample_rate
     near = 1 - (times - start).abs() / (2 * _SNAP_SECONDS)
     best = int((rises * near).argmax())

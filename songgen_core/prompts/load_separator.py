@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +95,7 @@ def load_separator(path: Path) -> nn.Module:
     _check_settings(settings, path)
     sizes = {**_FIXED, **_sizes(state, path), **_free_settings(settings, path), "sources": list(STEMS)}
     try:
-        return assign(lambda named: network(**named), sizes, state, str(path))
+        return _undrawn(assign(lambda named: network(**named), sizes, state, str(path)))
     except CheckpointError:
         raise
     except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
@@ -113,6 +113,18 @@ def _network() -> Any:
         ) from error
 
 
+def _undrawn(separator: nn.Module) -> nn.Module:
+    """Keep the transformer from drawing a shift of its positions, always 0, from Python's global random."""
+    transformer = cast(Any, separator).crosstransformer
+    embedding = importlib.import_module("demucs.transformer").create_sin_embedding
+
+    def positions(length: int, batch: int, width: int, device: torch.device) -> Tensor:
+        return embedding(length, width, device=device, max_period=transformer.max_period)
+
+    transformer._get_pos_embedding = positions
+    return separator
+
+
 def _read_safetensors(path: Path) -> tuple[State, dict[str, Any]]:
     state, notes = read_state_dict(path), read_metadata(path)
     try:
@@ -128,7 +140,7 @@ def _read_package(path: Path) -> tuple[State, dict[str, Any]]:
     """Tensors and settings of a torch file, whether it is a flat table or {klass, args, kwargs, state}."""
     with _ONE_AT_A_TIME, torch.serialization.safe_globals([_HTDemucs, _Fraction]):
         loaded = read_torch_object(path)
-    package: dict[Any, Any] = loaded if isinstance(loaded, dict) else {}
+    package: dict[Any, Any] = loaded if isinstance(loaded, dict) else {"state_dict": loaded}
     if "klass" in package and (package["klass"] is not _HTDemucs or package.get("args")):
         raise CheckpointError(f"{path} is no HTDemucs as Meta publishes it; {_NEEDED}")
     state = package.get("state" if "klass" in package else "state_dict", package)
@@ -222,7 +234,7 @@ def selftest_separator(seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     state = {name: _random(name, t.shape, generator) for name, t in separator.state_dict().items()}
     separator.load_state_dict(state, assign=True)
-    return separator.eval().requires_grad_(False)
+    return _undrawn(separator.eval().requires_grad_(False))
 
 
 def _random(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:

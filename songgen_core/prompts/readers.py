@@ -1,9 +1,8 @@
 """What reads recordings and stored prompts, loaded when it is first asked for."""
 
-
 from torch import nn
 
-from ..checkpoint.layout import ModelFiles
+from ..checkpoint.layout import SharedFiles
 from ..checkpoint.load_model import load_prompt_encoders
 from ..progress import IsCancelled, OnProgress, ignore_progress, never_cancelled
 from ..selftest import SELFTEST, selftest_encoders, selftest_presets
@@ -16,7 +15,7 @@ from .prompt import Prompt, PromptEncoders
 class PromptReaders:
     """The files that only prompts need, and what was loaded from them. No files: the self-test model."""
 
-    def __init__(self, files: ModelFiles | None) -> None:
+    def __init__(self, files: SharedFiles | None) -> None:
         self.files = files
         self._encoders: PromptEncoders | None = None
         self._separator: nn.Module | None = None
@@ -25,7 +24,10 @@ class PromptReaders:
     def encoders(
         self, on_progress: OnProgress = ignore_progress, cancelled: IsCancelled = never_cancelled
     ) -> PromptEncoders:
-        """Codec encoders and the encoder of the VAE, on the CPU at first. Raises CheckpointError, Cancelled."""
+        """Codec encoders and the encoder of the VAE, on the CPU at first.
+
+        Raises CheckpointError, Cancelled.
+        """
         if self._encoders is None:
             loaded = (
                 selftest_encoders()
@@ -39,18 +41,17 @@ class PromptReaders:
         """HTDemucs, on the CPU at first. Raises CheckpointError, UserError without the package demucs."""
         if self._separator is None:
             self._separator = (
-                selftest_separator()
-                if self.files is None
-                else load_separator(self.files.find("separator"))
+                selftest_separator() if self.files is None else load_separator(self.files.find("separator"))
             )
         return self._separator
 
     def preset(self, genre: str, language: str, seed: int) -> Prompt:
         """A stored prompt of the genre. Raises CheckpointError, UserError."""
         if self._presets is None:
-            self._presets = (
-                Presets(selftest_presets(GENRES)) if self.files is None else load_presets(self.files.find("presets"))
-            )
+            if self.files is None:
+                self._presets = Presets(selftest_presets(GENRES))
+            else:
+                self._presets = load_presets(self.files.find("presets"))
         codes = self._presets.choose(genre, language, seed)
         return Prompt(codes, about=f"stored prompt: {genre}, {language}")
 

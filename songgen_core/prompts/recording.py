@@ -192,6 +192,36 @@ def encode_song(
     return codes[..., : max(1, length // networks.vae.config.hop_length)].clone()
 
 
+@dataclass(frozen=True)
+class Part:
+    """What of a source a prompt is made of: mix [2, N] at 48 kHz, from `start` (seconds) on."""
+
+    mix: Tensor
+    start: float
+
+    @property
+    def seconds(self) -> float:
+        return self.mix.shape[-1] / SAMPLE_RATE
+
+    @property
+    def is_silent(self) -> bool:
+        return is_silent(Clips(self.mix, self.mix, self.mix))
+
+
+def part_of(source: Source, options: PromptOptions) -> Part:
+    """The part that `make_prompt` takes with these options, to be listened to. Raises AudioError."""
+    source = source.checked()
+    start = choose_start(source, options)
+    cut = cut_source(source, start, options.seconds)
+    stereo = {name: two_channels(clip) for name, clip in cut.items()}
+    return Part(stereo["song"] if source.needs_separation else clips_of_stems(stereo).mix, start)
+
+
+def cut_source(source: Source, start: float, seconds: float) -> dict[str, Tensor]:
+    """`seconds` of every recording of a checked source, [C, N] at 48 kHz. Raises AudioError."""
+    return {n: cut_clip(r.samples, r.sample_rate, start, seconds) for n, r in source.given.items()}
+
+
 def choose_start(source: Source, options: PromptOptions) -> float:
     """Seconds at which the prompt begins."""
     if options.start is not None:
@@ -216,7 +246,7 @@ def clips_of(
 
     Raises AudioError, Cancelled.
     """
-    cut = {n: cut_clip(r.samples, r.sample_rate, start, seconds) for n, r in source.given.items()}
+    cut = cut_source(source, start, seconds)
     if source.needs_separation:
         assert source.song is not None
         network, device = separator()

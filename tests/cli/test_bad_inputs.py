@@ -258,9 +258,9 @@ BAD_MODELS = {
     lm_is_a_number: ("field 'lm' is 5", "use the config.yaml published"),
     broken_yaml: ("cannot be read as YAML", "download it again"),
     no_config: ("no config.yaml", "name the variant"),
-    no_codec: ("the two-track codec", "was not found", "download it from"),
-    vae_as_codec: ("the two-track codec", "was not found", "download it from"),
-    no_vae: ("the VAE", "was not found", "download it from"),
+    no_codec: ("the two-track codec", "was not found", "songgen download"),
+    vae_as_codec: ("the two-track codec", "was not found", "songgen download"),
+    no_vae: ("the VAE", "was not found", "songgen download"),
     codec_without_heads: ("heads", "num_attention_heads"),
     vae_of_another_size: ("do not belong together", "use the published pair"),
 }

@@ -128,7 +128,7 @@ BAD_LINES = {
     "device name": ({"idx": "nul.x", **GOOD}, "cannot be a file name", "use letters"),
     "long idx": ({"idx": "x" * 300, **GOOD}, "cannot be a file name", "100 at most"),
     "idx is a list": ({"idx": [1], **GOOD}, "cannot be a file name", "use letters"),
-    "prompt": ({"idx": "x", **GOOD, "prompt_audio_path": "a.wav"}, "prompt_audio_path is not sup", "remove"),
+    "prompt": ({"idx": "x", **GOOD, "prompt_audio_path": "a.wav"}, "no such audio file", "check the name"),
     "auto": ({"idx": "x", **GOOD, "auto_prompt_audio_type": "Pop"}, "auto_prompt_audio_type is", "remove"),
     "seed text": ({"idx": "x", **GOOD, "seed": "1"}, 'seed is "1"', "whole number"),
     "seed negative": ({"idx": "x3", **GOOD, "seed": -1}, "seed is -1", "from 0"),
