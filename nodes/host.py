@@ -40,7 +40,7 @@ _STAGES = {
 _IN_MB = "downloading "  # how stages begin that count megabytes
 
 # Bytes beside the weights. Measured with the published sizes: a segment of 40 s through an encoder takes
-# 0.8 GB, 10 s through the VAE 1.2 GB, 7.8 s through the separator 0.6 GB. The rest is for the card's libraries.
+# 0.8 GB, 10 s through the VAE 1.2 GB, 7.8 s through the separator 0.6 GB; the rest is for a card's libraries.
 _ENCODER_MEMORY, _SEPARATOR_MEMORY = 2048 * _MB, 1024 * _MB
 
 

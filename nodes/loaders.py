@@ -50,6 +50,7 @@ class LoadLeVoModel(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         models = model_choices()
+        found = models[0] not in VARIANTS
         return schema(
             node_id="SongGenLoadLeVoModel",
             display_name="Load LeVo Model",
@@ -64,7 +65,7 @@ class LoadLeVoModel(io.ComfyNode):
                     io.Combo.Input,
                     "model",
                     options=models,
-                    default=models[0],
+                    default=models[0] if found else SELFTEST,
                     tooltip=(
                         "A model found under models/songgen or models/SongGeneration, or a published one to"
                         " download. 'selftest' needs no files and makes noise, not music: it only shows that"
@@ -239,8 +240,8 @@ def get_missing(variant: str, features: tuple[str, ...], accepted: bool, on_prog
         if not accepted:
             raise UserError(
                 f"{variant} lacks files ({plan.total_bytes / 1e9:.1f} GB), which are not downloaded before"
-                f" the licence is accepted. {' '.join(licence_text().split())} If you accept that, set licence"
-                f" to '{ACCEPTED}'"
+                f" the licence is accepted. {' '.join(licence_text().split())} If you accept that, set"
+                f" licence to '{ACCEPTED}'"
             )
         accept(plan.root)
     download(plan, on_progress=on_progress, cancelled=host.stop_if_cancelled)

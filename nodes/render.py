@@ -166,7 +166,7 @@ def rendered(
 def _song_inputs() -> list[io.Input]:
     return [
         SongModelSocket.Input("model", tooltip="From Load LeVo Model."),
-        CodesSocket.Input("codes", tooltip="From Generate Tokens."),
+        CodesSocket.Input("codes", tooltip="From Generate Tokens, Encode Audio Tokens or Load Tokens."),
         inp(
             io.Int.Input,
             "seed",

@@ -98,7 +98,14 @@ class SeparateAudio(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, separator: str | None = None) -> str:
+    def fingerprint_inputs(
+        cls,
+        audio: dict[str, Any] | None = None,
+        separator: str | None = None,
+        seed: int | None = None,
+        shifts: int | None = None,
+        overlap: float | None = None,
+    ) -> str:
         """State of the weights, where they are found."""
         try:
             return SELFTEST if separator == SELFTEST else host.state_of([separator_file()])

@@ -43,7 +43,7 @@ ENCODER_CONFIG = CodecEncoderConfig(
     hidden_size=32,
     num_attention_heads=2,
     intermediate_size=64,
-    subsampling_channels=4,
+    subsampling_channels=8,
     num_mel_bins=32,
     codebook_dim=8,
 )
@@ -76,13 +76,29 @@ def selftest_encoders(seed: int = 0) -> tuple[CodecEncoder, CodecEncoder, Ooblec
     mixed, dual = (
         _random(CodecEncoder, replace(ENCODER_CONFIG, taps=taps), generator) for taps in ((6,), (7, 3))
     )
+    steps = torch.randn(1, 2, 40, generator=generator).repeat_interleave(4800, dim=-1)
+    sample = _LEVEL * steps * torch.randn(1, 2, 40 * 4800, generator=generator)  # noise of changing loudness
     for encoder in (mixed, dual):
-        config = encoder.config
-        encoder.resampling_kernel.copy_(sinc_kernel(2, 1))
-        encoder.mel.window.copy_(torch.hann_window(config.n_fft))
-        encoder.mel.filters.abs_()
-        encoder.conformer.inv_freq.copy_(rope_frequencies(config.head_dim, 10000.0))
-    return mixed, dual, _random(partial(OobleckVAE, with_decoder=False), VAE_CONFIG, generator)
+        _tune(encoder, sample)
+    vae = _random(partial(OobleckVAE, with_decoder=False), VAE_CONFIG, generator)
+    mean, _ = vae.encode_distribution(sample)
+    for parameter in list(vae.encoder.layers[-1].parameters()):  # type: ignore[union-attr]
+        parameter.div_(mean.std())
+    return mixed, dual, vae
+
+
+def _tune(encoder: CodecEncoder, sample: Tensor) -> None:
+    """Set what is no weight, and centre what is quantised, so that different sounds get different codes."""
+    config = encoder.config
+    encoder.resampling_kernel.copy_(sinc_kernel(2, 1))
+    encoder.mel.window.copy_(torch.hann_window(config.n_fft))
+    bands = torch.eye(config.num_mel_bins).repeat_interleave(config.n_fft // 2 // config.num_mel_bins, dim=0)
+    encoder.mel.filters.zero_()
+    encoder.mel.filters[: len(bands)] = bands
+    encoder.conformer.inv_freq.copy_(rope_frequencies(config.head_dim, 10000.0))
+    for quantizer, tap in zip(encoder.quantizers, config.taps):
+        heard = encoder.features(encoder.downsample(sample), tap)
+        quantizer.in_proj.bias.copy_(-quantizer.in_proj(heard).mean((0, 1)))  # type: ignore[union-attr, operator]
 
 
 def selftest_presets(genres: Sequence[str], seed: int = 0) -> dict[str, dict[str, tuple[Tensor, ...]]]:

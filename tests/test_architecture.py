@@ -53,7 +53,7 @@ ALLOWED = {
             "text",
         ),
     },
-    "hub": {"checkpoint", "hub", "progress", ""},
+    "hub": {"atomic", "checkpoint", "hub", "progress", ""},
     "cli": {"audio", "checkpoint", "cli", "codec", "codes_file", "devices", "hub", "pipeline", "progress"}
     | {"prompts", "selftest", "text", ""},
     "": {"codec", "generation", "pipeline", "progress", "prompts"},  # songgen_core/__init__.py

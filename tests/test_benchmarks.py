@@ -24,6 +24,11 @@ RENDER = SHARED | {
     "vae_window_seconds", "vae_seconds_per_audio_second", "seconds_per_audio_second", "extrapolated",
 }  # fmt: skip
 
+PROMPT = SHARED | {
+    "encoder_seconds", "encoder_flops", "encoder_share", "vae_seconds", "vae_flops", "vae_share",
+    "separator_chunk_seconds", "prompt_seconds", "matmul_float32",
+}  # fmt: skip
+
 
 def last_line(script: str, *options: str) -> dict[str, Any]:
     command = [sys.executable, "-m", f"benchmarks.{script}", "--device", "cpu", "--repeats", "1", *options]
@@ -78,3 +83,16 @@ def test_render() -> None:
     for name in ("euler_step_seconds", "vae_seconds", "vae_chunk_flops", "ceiling_euler_step_seconds"):
         assert result[name] > 0, name
     assert 0 < result["step_share"] < 2 and 0 < result["vae_share"] < 2
+
+
+def test_prompt() -> None:
+    result = last_line("prompt")
+    assert result.keys() >= PROMPT
+    assert (result["benchmark"], result["size"]) == ("prompt", "tiny")
+    passes = 3 * (result["encoder_seconds"] + result["vae_seconds"])
+    assert result["prompt_seconds"] == pytest.approx(passes)
+    # The second block of the subsampling is the largest product that can be counted by hand.
+    channels, mels, frames = 8, 32, 4000
+    inner = 2 * 9 * channels * channels * (mels // 2) * (frames // 2)
+    assert result["encoder_flops"] > inner
+    assert 0 < result["encoder_share"] < 2 and 0 < result["vae_share"] < 2

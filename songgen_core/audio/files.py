@@ -95,10 +95,11 @@ def save_audio(
     limited = encoding.full_scale and loudest > 1.0
     if limited:
         samples = limit_peaks(samples, sample_rate=sample_rate)
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder; add a file name")
-    with _readable_errors(path), complete_or_nothing(path) as temporary:
-        _encode(temporary, samples, sample_rate, encoding, kept_tags)
+    with _readable_errors(path):
+        if path.is_dir():
+            raise AudioError(f"{path} is a folder; add a file name")
+        with complete_or_nothing(path) as temporary:
+            _encode(temporary, samples, sample_rate, encoding, kept_tags)
     return SavedAudio(path, name, samples.shape[-1] / sample_rate, loudest, limited)
 
 

@@ -19,15 +19,17 @@ from torch import Tensor
 
 from ..configs import VARIANTS, LeLMConfig
 from ..errors import Cancelled, CheckpointError
+from ..models.codec_encoder import CodecEncoder
 from ..models.flow_renderer import FlowRenderer
 from ..models.lelm import LeLM
 from ..models.oobleck import OobleckVAE
 from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, never_cancelled
 from ..text.bpe import QWEN2_FOLDER, read_vocab_size
 from .files import TORCH_SUFFIXES, read_metadata, read_state_dict
-from .keymaps import LELM, LM_PREFIX, RENDERER
+from .keymaps import CODEC_ENCODER, LELM, LM_PREFIX, RENDERER
 from .layout import Kind, identify
 from .lm_config import read_lm_config
+from .load_encoder import codec_encoder_config, codec_encoder_state, has_prompt_encoder
 from .loader import (
     State,
     assign,
@@ -123,7 +125,7 @@ def check_complete(kind: Kind | None, state: State, source: Path) -> None:
     """Raise CheckpointError unless `state` has every tensor that its network needs, in the right shape.
 
     A song model is held against the config.yaml beside it where there is one. Only shapes are looked at,
-    but for the statistics of the codec. Other kinds than song model, codec and VAE pass.
+    but for the statistics of the codec. Other kinds than song model, codecs and VAE pass.
     """
     meta = {n: t if n.startswith("normfeat.") else t.to("meta") for n, t in state.items()}
     if kind == "lm":
@@ -133,7 +135,11 @@ def check_complete(kind: Kind | None, state: State, source: Path) -> None:
         ours = renderer_state(meta, str(source))
         config = renderer_config(ours, 1)  # the number of heads changes no shape
         assign(FlowRenderer, config, ours, str(source), keymap=RENDERER)
-    elif kind == "vae":
+    if kind in ("codec", "mixed_codec") and (kind == "mixed_codec" or has_prompt_encoder(state)):
+        ours, taps = codec_encoder_state(meta, str(source))
+        config_of_encoder = codec_encoder_config(ours, taps)
+        assign(CodecEncoder, config_of_encoder, ours, str(source), keymap=CODEC_ENCODER)
+    if kind == "vae":
         ours = vae_state(meta, str(source), with_encoder=True)
         has_encoder = any(n.startswith("encoder.") for n in ours)
         assign(partial(OobleckVAE, with_encoder=has_encoder), vae_config(ours), ours, str(source))

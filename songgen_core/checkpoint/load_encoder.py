@@ -29,6 +29,11 @@ def load_codec_encoder(path: Path, on_tensor: OnTensor = unheard) -> CodecEncode
     return assign(CodecEncoder, config, state, str(path), keymap=CODEC_ENCODER, on_tensor=on_tensor)
 
 
+def has_prompt_encoder(state: State) -> bool:
+    """Files that were cut down to the renderer lack it."""
+    return any(name.startswith("bestrq.model.conformer.layers.") for name in state)
+
+
 def codec_encoder_state(state: State, source: str) -> tuple[State, tuple[int, ...]]:
     """Published names -> names of `CodecEncoder`, nothing else, and the hidden states of its streams."""
     names = ["rvq_bestrq_emb.quantizers.0.", "rvq_bestrq_bgm_emb.quantizers.0."]
@@ -37,7 +42,7 @@ def codec_encoder_state(state: State, source: str) -> tuple[State, tuple[int, ..
         raise CheckpointError(
             f"{source} is no codec file (model_1rvq or model_septoken); choose the published one"
         )
-    if not any(name.startswith("bestrq.") for name in state):
+    if not has_prompt_encoder(state):
         raise CheckpointError(
             f"{source} lacks the prompt encoder (bestrq.*), which recordings need; use the published file"
         )

@@ -49,7 +49,6 @@ def _download(console: Console, plan: DownloadPlan) -> list[Path]:
         with console.library_warnings(), ctrl_c() as cancelled, console.progress() as on_progress:
             return download(plan, on_progress=on_progress, cancelled=cancelled)
     except (KeyboardInterrupt, Cancelled):
-        left = plan_download(plan.variant, (), plan.root, (plan.root,))
         raise Interrupted("stopped; what has arrived is kept, the same command goes on from there") from None
 
 

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .. import __version__
 from ..checkpoint.convert import check_complete
 from ..checkpoint.files import WEIGHT_SUFFIXES, read_state_dict
-from ..checkpoint.layout import find_model, identify, list_models
+from ..checkpoint.layout import Kind, ModelFiles, SharedKind, find_model, identify, list_models
 from ..checkpoint.load_model import language_model_config
 from ..configs import VARIANTS
 from ..devices import choose_device
 from ..errors import UserError
+from ..prompts.load_separator import separator_tensors
+from ..prompts.presets import load_presets
 from ..text.bpe import QWEN2_FOLDER
 from .model import model_folders
 from .show import Console, size_text
@@ -28,7 +31,13 @@ _KINDS = {
     "mixed_codec": "mixed codec",
     "vae": "VAE",
     "separator": "stem separator",
+    "presets": "stored prompts",
     None: "unknown",
+}
+_OPTIONAL = {
+    "mixed_codec": "a recording as a prompt",
+    "separator": "a recording without its stems",
+    "presets": "--genre",
 }
 
 
@@ -58,7 +67,8 @@ def _weight_file(what: str) -> Path | None:
 
 def describe_file(path: Path) -> dict[str, Any]:
     """Kind, size and problems of a weight file. Raises CheckpointError if it cannot be read."""
-    kind, state = identify(path), read_state_dict(path)
+    kind = identify(path)
+    state = _tensors(kind, path)
     dtypes: dict[str, int] = {}
     for tensor in state.values():
         name = str(tensor.dtype).removeprefix("torch.")
@@ -79,6 +89,21 @@ def describe_file(path: Path) -> dict[str, Any]:
     }
 
 
+def _tensors(kind: Kind | None, path: Path) -> dict[str, Tensor]:
+    """Tensors by name. Raises CheckpointError if they cannot be read."""
+    if kind == "presets":
+        prompts = load_presets(path).prompts
+        return {
+            f"{genre} {language} {number}": codes
+            for genre, languages in prompts.items()
+            for language, found in languages.items()
+            for number, codes in enumerate(found)
+        }
+    if kind == "separator":
+        return separator_tensors(path)
+    return read_state_dict(path)
+
+
 def describe_model(name: str, roots: list[Path]) -> dict[str, Any]:
     """Where the files of a song model lie and what it can do. Raises CheckpointError if one is missing."""
     files = find_model(name, roots)
@@ -92,7 +117,15 @@ def describe_model(name: str, roots: list[Path]) -> dict[str, Any]:
         "config": files.config and str(files.config),
         "codec": str(files.codec),
         "vae": str(files.vae),
+        **{kind: _found_file(files, kind) for kind in ("mixed_codec", "separator", "presets")},
     }
+
+
+def _found_file(files: ModelFiles, kind: SharedKind) -> str | None:
+    try:
+        return str(files.find(kind))
+    except UserError:
+        return None
 
 
 def _machine(roots: list[Path]) -> dict[str, Any]:
@@ -170,6 +203,8 @@ def _show_file(console: Console, report: dict[str, Any]) -> None:
         console.say(f"  {report['text_version']} texts, {report['max_seconds']:g} s at most")
         console.say(f"  codec: {report['codec']}")
         console.say(f"  VAE: {report['vae']}")
+        for kind, use in _OPTIONAL.items():
+            console.say(f"  {_KINDS[kind]}: {report[kind] or f'not found; {use} needs it'}")
     for problem in report["problems"]:
         console.say(f"  problem: {problem}")
     if not report["problems"]:

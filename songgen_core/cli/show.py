@@ -106,8 +106,13 @@ class _Bars:
             self.close()
             self._stage = progress.stage
             unit = _UNITS.get(progress.stage.partition(" ")[0], "tensor")
-            about = {"desc": progress.stage, "total": progress.total, "unit": unit}
-            self._bar = tqdm(**about, initial=progress.done, file=sys.stderr)  # what was done costs no time
+            self._bar = tqdm(
+                desc=progress.stage,
+                total=progress.total,
+                unit=unit,
+                initial=progress.done,  # what was there before is no measure of the pace
+                file=sys.stderr,
+            )
         self._bar.total = progress.total
         self._bar.update(progress.done - self._bar.n)
 

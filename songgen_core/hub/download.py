@@ -140,7 +140,7 @@ def download(
     on_progress: OnProgress = ignore_progress,
     cancelled: IsCancelled = never_cancelled,
     token: str | None = None,
-    patience: Patience = Patience(),  # noqa: B008 - frozen
+    patience: Patience = Patience(),
 ) -> list[Path]:
     """Get what is missing and return the new files; an interrupted download goes on where it was.
 
@@ -154,6 +154,9 @@ def download(
     with _alone(plan.root):
         # Another process may have been here since the plan was made.
         wanted = [f for f in plan.missing if not _is_complete(plan.root / f.target, f)]
+        for target in (plan.root / file.target for file in wanted):
+            if target.is_dir():
+                raise DownloadError(f"{target} is a folder, a file belongs there; rename or remove it")
         offers = [ask(hub, file, patience, cancelled) for file in wanted]
         _check_space(plan.root, wanted, offers)
         meter = _Meter(on_progress, sum(offer.size or 0 for offer in offers))
@@ -166,23 +169,27 @@ def download(
 
 
 class _Meter:
-    """Progress over all files, told about ten times a second."""
+    """Progress over all files in MB, told about ten times a second."""
 
     def __init__(self, on_progress: OnProgress, total: int) -> None:
-        self._tell, self._total = on_progress, -(-total // _MB)
+        self._tell, self._total = on_progress, total
         self._before, self._told = 0, 0.0
 
     def of(self, name: str) -> Callable[[str, int], None]:
         def report(stage: str, done: int) -> None:
             if (now := time.monotonic()) - self._told >= _INTERVAL:
                 self._told = now
-                self._tell(Progress(f"{stage} {name}", (self._before + done) // _MB, self._total))
+                self._show(f"{stage} {name}", self._before + done)
 
         return report
 
     def finish(self, name: str, size: int) -> None:
         self._before += size
-        self._tell(Progress(f"downloading {name}", -(-self._before // _MB), self._total))
+        self._show(f"downloading {name}", self._before)
+
+    def _show(self, stage: str, done: int) -> None:
+        total = -(-self._total // _MB)
+        self._tell(Progress(stage, total if done == self._total else done // _MB, total))
 
 
 def _check_space(root: Path, files: Sequence[RemoteFile], offers: Sequence[Offer]) -> None:

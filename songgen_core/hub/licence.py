@@ -1,12 +1,11 @@
 """The licence of the weights: shown before the first download, accepted once per models folder."""
 
 import json
-import os
-from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
 from .. import __version__
+from ..atomic import complete_or_nothing
 from ..errors import DownloadError, UserError
 
 LICENCE_ID = "License Terms of SongGeneration"
@@ -38,8 +37,6 @@ def is_accepted(root: Path) -> bool:
 
 def accept(root: Path) -> None:
     """Note in `root`, which is made if need be, that the user accepts. Raises DownloadError."""
-    path = root / ACCEPTED_NAME
-    half = path.with_name(f"{path.name}.{os.getpid()}")
     noted = {
         "licence": LICENCE_ID,
         "link": LICENCE_LINK,
@@ -47,12 +44,9 @@ def accept(root: Path) -> None:
         "songgen": __version__,
     }
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        half.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
-        os.replace(half, path)
+        with complete_or_nothing(root / ACCEPTED_NAME) as path:
+            path.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        with suppress(OSError):
-            half.unlink()
         reason = error.strerror or error
         raise DownloadError(
             f"{root} cannot be written to ({reason}); choose another models folder"
@@ -64,6 +58,5 @@ def require_acceptance(root: Path) -> None:
     if not is_accepted(root):
         raise UserError(
             f"the weights are for research and education only ({LICENCE_ID}, {LICENCE_LINK}); if you accept"
-            " that, add --accept-licence to 'songgen download', or switch on accept_licence in the Load LeVo"
-            " Model node"
+            " that, add --accept-licence to 'songgen download', or say so in the Load LeVo Model node"
         )

@@ -114,7 +114,7 @@ class Hub:
             raise self._refusal(error.response, file) from error
         except (OSError, *http_error.__bases__) as error:
             raise Trouble(
-                f"no connection to {self.host} ({_reason(error)}); check network, proxy and firewall, or set"
+                f"the connection to {self.host} failed ({_reason(error)}); check network, proxy and firewall, or set"
                 " HF_ENDPOINT to a mirror"
             ) from error
 
@@ -135,7 +135,7 @@ class Hub:
             )
         if status == 429:
             wait = _seconds(told.get("Retry-After"))
-            when = "later" if wait is None else f"in {wait:.0f} s"
+            when = f"in {wait:.0f} s" if wait else "later"
             return Trouble(
                 f"{self.host} limits how much may be asked of it (429); try again {when}, or {_TOKEN}", wait
             )

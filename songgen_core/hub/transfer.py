@@ -113,7 +113,8 @@ def persistently(
             wait = patience.pause * 2 ** (failures - 1) if trouble.wait is None else trouble.wait
             if failures >= patience.attempts or wait > patience.longest_wait:
                 kept = "; what has arrived is kept: start it again to go on" if furthest else ""
-                raise DownloadError(f"{trouble} (tried {failures} times){kept}") from trouble
+                tried = f" (tried {failures} times)" if failures > 1 else ""
+                raise DownloadError(f"{trouble}{tried}{kept}") from trouble
             _sleep(wait, cancelled)
 
 

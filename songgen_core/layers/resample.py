@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv1d, pad
 
+from ..configs import SAMPLE_RATE
+
 _WIDTH = 6  # zero crossings of the sinc on either side
 _ROLLOFF = 0.99
+_MOST_TAPS = 1 << 22
 
 
 def resample(audio: Tensor, orig_rate: int, new_rate: int) -> Tensor:
@@ -23,6 +26,12 @@ def resample(audio: Tensor, orig_rate: int, new_rate: int) -> Tensor:
     orig, new = orig_rate // common, new_rate // common
     kernel = sinc_kernel(orig, new).to(audio.device)
     return apply_kernel(audio, kernel, orig)[..., : resampled_length(audio.shape[-1], orig, new)]
+
+
+def is_odd_rate(sample_rate: int) -> bool:
+    """Has the rate so little in common with 48 kHz that its filters, one a phase, would take gigabytes?"""
+    common = gcd(sample_rate, SAMPLE_RATE)
+    return (sample_rate // common) * (SAMPLE_RATE // common) > _MOST_TAPS
 
 
 def resampled_length(num_samples: int, orig: int, new: int) -> int:

@@ -103,6 +103,12 @@ def load_separator(path: Path) -> nn.Module:
         raise CheckpointError(f"{path} has sizes that make no network ({reason}); {_NEEDED}") from error
 
 
+def separator_tensors(path: Path) -> State:
+    """Weights of any of these files by name, without building the network. Raises CheckpointError."""
+    read = _read_package if path.suffix in TORCH_SUFFIXES else _read_safetensors
+    return read(path)[0]
+
+
 def _network() -> Any:
     try:
         return importlib.import_module("demucs.htdemucs").HTDemucs

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..audio.resample import check_recording, two_channels
+from ..audio.resample import check_recording, resample_pyav, two_channels
 from ..configs import SAMPLE_RATE
 from ..errors import UserError
 from ..generation.segments import count_segments
+from ..layers.resample import is_odd_rate
 from ..progress import (
     IsCancelled,
     OnProgress,
@@ -71,12 +72,15 @@ class Source:
         return self.given.keys() == {"song"}
 
     def checked(self) -> "Source":
-        """First two channels, float32 on the CPU. Raises AudioError."""
+        """First two channels, float32 on the CPU, at a rate that can be resampled. Raises AudioError."""
         kept = {}
         for name, recording in self.given.items():
             check_recording(recording.samples, recording.sample_rate)
-            samples = recording.samples[:2].detach().to("cpu", torch.float32)
-            kept[name] = Recording(samples, recording.sample_rate)
+            samples, rate = recording.samples[:2].detach().to("cpu", torch.float32), recording.sample_rate
+            if is_odd_rate(rate):
+                log.warning("%d Hz is an unusual sample rate; FFmpeg brings the recording to 48 kHz", rate)
+                samples, rate = resample_pyav(samples, rate, SAMPLE_RATE), SAMPLE_RATE
+            kept[name] = Recording(samples, rate)
         return Source(**kept)
 
 

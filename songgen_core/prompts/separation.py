@@ -24,7 +24,7 @@ from ..audio.resample import check_recording, resample_pyav, two_channels
 from ..configs import SAMPLE_RATE
 from ..devices import exact_convolutions
 from ..errors import AudioError, UserError
-from ..layers.resample import resample
+from ..layers.resample import is_odd_rate, resample
 from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, interruptible, never_cancelled
 from .load_separator import STEMS, load_separator
 
@@ -33,7 +33,6 @@ __all__ = ["STEMS", "load_separator", "prompt_stems", "separate", "split_stems"]
 log = logging.getLogger("songgen")
 
 _SILENCE = 1e-10  # -200 dB: far below the last bit of any recording
-_MOST_TAPS = 1 << 22  # of the windowed sinc, which has a filter for each phase: 8 GB at 44099 Hz
 
 
 def separate(
@@ -137,8 +136,7 @@ def prompt_stems(
     """
     check_recording(audio, sample_rate)
     _check_window(audio, sample_rate, start, seconds, faithful)
-    if _is_odd(sample_rate):
-        log.warning("%d Hz is an unusual sample rate; FFmpeg brings the recording to 48 kHz", sample_rate)
+    if is_odd_rate(sample_rate):
         audio, start = (
             resample_pyav(two_channels(audio), sample_rate, SAMPLE_RATE),
             round(start * SAMPLE_RATE / sample_rate),
@@ -198,12 +196,6 @@ def _at_prompt_rate(audio: Tensor, rate: int, skip: int, seconds: float) -> Tens
     count = round(seconds * SAMPLE_RATE)
     needed = math.ceil(((skip + count) / SAMPLE_RATE + 1.0) * rate)  # the filter reaches milliseconds
     return resample(audio[:, :needed], rate, SAMPLE_RATE)[:, skip : skip + count]
-
-
-def _is_odd(sample_rate: int) -> bool:
-    """Has the rate so little in common with 48 kHz that the windowed sinc would take all memory?"""
-    common = math.gcd(sample_rate, SAMPLE_RATE)
-    return (sample_rate // common) * (SAMPLE_RATE // common) > _MOST_TAPS
 
 
 def _check_window(audio: Tensor, sample_rate: int, start: int, seconds: float, faithful: bool) -> None:

@@ -84,7 +84,7 @@ def test_the_codec_keeps_what_is_used(run, models):
     state |= {
         "hubert.x": torch.ones(3),
         "bestrq.model.rvq.y": torch.ones(3),
-        "bestrq.keep": torch.ones(2).half(),
+        "rsq48tobestrq.kernel": torch.ones(1, 1, 28).half(),
     }
     save_file(state, source, {"num_attention_heads": "2"})
     done = run("convert", source, "new")

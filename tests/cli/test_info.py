@@ -1,5 +1,7 @@
 """What `songgen info` tells, of the machine and of files."""
 
+import shutil
+
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -73,3 +75,17 @@ def test_problems_of_a_file(run, models):
     assert "none of the files" in run("info", "x.safetensors").out
     done = run("info", "nowhere.pt")
     assert done.code == 1 and "does not exist" in done.errors[0]
+
+
+def test_what_only_prompts_need_is_told_too(run, tmp_path, models):
+    torch.save({"Pop": {"en": [torch.zeros(1, 3, 8, dtype=torch.int64)]}}, tmp_path / "new_auto_prompt.pt")
+    done = run("info", tmp_path / "new_auto_prompt.pt")
+    assert done.code == 0 and "stored prompts" in done.out and "1 tensors" in done.out
+    torch.save({"crosstransformer.layers.0.gamma_1.scale": torch.ones(4)}, tmp_path / "htdemucs.pth")
+    done = run("info", tmp_path / "htdemucs.pth")
+    assert done.code == 0 and "stem separator" in done.out
+    done = run("info", "tiny", "--models-dir", models)
+    assert done.code == 0 and "mixed codec: not found; a recording as a prompt needs it" in done.out
+    shutil.copyfile(tmp_path / "new_auto_prompt.pt", models / "new_auto_prompt.pt")
+    done = run("info", "tiny", "--models-dir", models, "--json")
+    assert done.json["presets"] == str(models / "new_auto_prompt.pt") and done.json["separator"] is None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-from recordings import FORMS, save_recording, song
+from recorded_songs import FORMS, save_recording, song
 from safetensors.torch import save_file
 
 import songgen_core.prompts.readers

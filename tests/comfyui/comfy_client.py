@@ -1,6 +1,5 @@
 """The calls that a program makes to a ComfyUI server: queue a prompt, listen, fetch files."""
 
-import copy
 import json
 import time
 import urllib.error
@@ -13,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-API_WORKFLOW = ROOT / "workflows" / "api" / "text_to_song.json"
-UI_WORKFLOW = ROOT / "workflows" / "text_to_song.json"
+WORKFLOWS = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
 SECONDS_TO_RUN = 420  # of a prompt, on a busy machine
 
 Prompt = dict[str, dict[str, Any]]
@@ -140,11 +138,27 @@ def _keep_text(message: bytes, run: Run) -> None:
         run.texts.append((message[8 : 8 + length].decode(), message[8 + length :].decode()))
 
 
-def song_prompt(**changes: Any) -> Prompt:
-    """The example in API form, short and quick; `changes` such as `GenerateTokens__seed=1` set inputs."""
-    prompt = copy.deepcopy(json.loads(API_WORKFLOW.read_text(encoding="utf-8")))
-    quick = {"GenerateTokens__duration": 2.0, "DiffusionRender__steps": 2}
-    for name, value in {**quick, **changes}.items():
+def ui_workflow(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def api_workflow(name: str) -> Prompt:
+    return json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def quick(prompt: Prompt) -> Prompt:
+    """Two seconds of song, two steps of diffusion."""
+    for node in prompt.values():
+        for key, value in {"duration": 2.0, "steps": 2}.items():
+            if key in node["inputs"]:
+                node["inputs"][key] = value
+    return prompt
+
+
+def song_prompt(workflow: str = "text_to_song", **changes: Any) -> Prompt:
+    """An example in API form, short and quick; `changes` such as `GenerateTokens__seed=1` set inputs."""
+    prompt = quick(api_workflow(workflow))
+    for name, value in changes.items():
         node, key = name.split("__")
         prompt[id_of(prompt, node)]["inputs"][key] = value
     return prompt

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from comfy_client import ROOT, Client
 
+sys.path.insert(0, str(ROOT / "tests" / "hub"))
+from hub_server import HubServer, running_hub
+
 FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 SECONDS_TO_START = 180
 
@@ -32,8 +35,15 @@ def comfyui_python() -> str:
 
 
 @pytest.fixture(scope="session")
+def hub() -> Iterator[HubServer]:
+    """What the server takes for huggingface.co."""
+    with running_hub() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def comfy(
-    comfyui_path: Path, comfyui_python: str, tmp_path_factory: pytest.TempPathFactory
+    comfyui_path: Path, comfyui_python: str, tmp_path_factory: pytest.TempPathFactory, hub: HubServer
 ) -> Iterator[Client]:
     """Client of a server that runs on the CPU in a folder of its own."""
     base = tmp_path_factory.mktemp("comfy")
@@ -52,7 +62,7 @@ def comfy(
             cwd=comfyui_path,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={"OMP_NUM_THREADS": "1", **os.environ},
+            env={"OMP_NUM_THREADS": "1", **os.environ, **_only(hub)},
         )
         client = Client(f"http://127.0.0.1:{port}", base)
         try:
@@ -61,6 +71,12 @@ def comfy(
         finally:
             process.terminate()
             process.wait(30)
+
+
+def _only(hub: HubServer) -> dict[str, str]:
+    """Settings that keep downloads on this machine."""
+    off = dict.fromkeys(("HF_TOKEN", "HF_HUB_OFFLINE", "SONGGEN_REGISTRY"), "")
+    return {**off, "HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
 def _free_port() -> int:

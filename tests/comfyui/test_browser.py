@@ -1,11 +1,11 @@
-"""The example workflow in a real browser: it loads, runs, and the player appears."""
+"""The example workflows in a real browser: they load, and one runs and shows the player."""
 
-import json
 import os
 from pathlib import Path
 
 import pytest
-from comfy_client import UI_WORKFLOW, Client
+import recordings
+from comfy_client import WORKFLOWS, Client, ui_workflow
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.comfyui
@@ -43,12 +43,20 @@ def page(comfy: Client):
         browser.close()
 
 
-def test_the_example_loads_runs_and_shows_the_player(page):
-    workflow = json.loads(UI_WORKFLOW.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_an_example_loads_without_errors_and_overlaps(page, comfy, name):
+    recordings.write_song(comfy.base / "input" / "recording.flac", 2)  # what the examples name
+    workflow = ui_workflow(name)
     loaded = load(page, workflow)
     assert loaded["missing"] == []
     assert len(loaded["prompt"]) == len(workflow["nodes"]) - 1  # the note is none of them
     assert overlapping(loaded["boxes"]) == []
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.screenshot(path=Path(folder, f"{name}.png"))
+
+
+def test_the_first_example_runs_and_shows_the_player(page):
+    load(page, ui_workflow("text_to_song"))
     page.evaluate(RUN)
     page.wait_for_function(PLAYER, timeout=300_000)
 
@@ -58,7 +66,7 @@ def load(page, workflow):
     for _ in range(10):
         loaded = page.evaluate(LOAD, workflow)
         page.wait_for_timeout(2000)
-        if page.evaluate("app.graph.nodes.some(n => n.type === 'SongGenGenerateTokens')"):
+        if page.evaluate("app.graph.nodes.some(n => n.type === 'SongGenLoadLeVoModel')"):
             return loaded
     raise AssertionError("the page does not keep the workflow")
 

@@ -20,8 +20,8 @@ spec = importlib.util.spec_from_file_location("pack", {str(ROOT / "__init__.py")
 pack = importlib.util.module_from_spec(spec); sys.modules["pack"] = pack; spec.loader.exec_module(pack)
 extension = asyncio.run(pack.comfy_entrypoint())
 nodes = {{n.GET_SCHEMA().node_id.removeprefix("SongGen"): n for n in asyncio.run(extension.get_node_list())}}
-from pack.nodes import generate, host, loaders, save, sockets
-from pack.songgen_core import Progress, UserError
+from pack.nodes import codec, generate, host, loaders, prompts, save, sockets, stems
+from pack.songgen_core import VARIANTS, Progress, UserError
 
 def message(call, *values):
     try:
@@ -92,8 +92,13 @@ def test_the_model_handle_is_what_the_memory_manager_expects(in_comfyui):
         assert not any(weight.is_inference() for weight in patcher.model.parameters())
     assert "noise" in info and model.dtype == torch.float32
     assert model.get_models() == [model.lm, model.renderer, model.vae] and model.patcher is model.lm
+    with torch.inference_mode():
+        model.readers.encoders(lambda progress: None)
+    encoders = model.get_models()[3:]
+    assert len(encoders) == 3 and model.readers.encoders(print)[0].networks == [p.model for p in encoders]
+    assert not any(weight.is_inference() for p in encoders for weight in p.model.parameters())
     assert all(type(patcher) is ModelPatcher for patcher in model.get_models())
-    assert len({id(patcher.model) for patcher in model.get_models()}) == 3
+    assert len({id(patcher.model) for patcher in model.get_models()}) == 6
     assert model.is_dynamic() is False
     assert host.lm_memory(model, 270.0) > host.lm_memory(model, 10.0) > 512 << 20
     assert "this model makes 1 to 270 s" in message(host.lm_memory, model, 300.0)
@@ -107,6 +112,7 @@ def test_a_full_load_moves_every_weight_and_buffer(in_comfyui):
     in_comfyui("""
     from comfy.model_patcher import ModelPatcher
     model, _ = nodes["LoadLeVoModel"].execute("selftest", "auto", "auto").result
+    model.readers.encoders(print)
     card = torch.device("meta")
     for patcher in model.get_models():
         size = patcher.model_size()
@@ -158,7 +164,7 @@ def test_models_are_found_under_both_folders_and_a_users_own(in_comfyui):
         open(os.path.join(folder, "model.pt"), "w").close()
     load = nodes["LoadLeVoModel"]
     (options,) = [i.options for i in load.define_schema().inputs if i.id == "model"]
-    assert options == ["model-in-own", "model-in-SongGeneration", "selftest"]
+    assert options == ["model-in-own", "model-in-SongGeneration", *VARIANTS, "selftest"]
     assert load.fingerprint_inputs("model-in-own", "auto", "auto")  # a message: codec and VAE are missing
     assert "model-in-own" not in message(load.execute, "/etc/passwd", "auto", "auto").split(";")[0]
     assert message(load.execute, "model-in-own", "auto", "auto")
@@ -172,4 +178,111 @@ def test_status_text_tells_the_time_left(in_comfyui):
     half_way = host.status_text(Progress("tokens", 60, 110), first, 190.0)
     assert half_way == "writing the song 60/110, about 1:30 left"
     assert host.status_text(Progress("tokens", 110, 110), first, 280.0) == "writing the song 110/110"
+    mb = host.status_text(Progress("downloading x.pt", 10, 20), (10, 0.0), 0.0)
+    assert mb == "downloading x.pt 10/20 MB"
+    """)
+
+
+def test_several_takes_and_many_channels(in_comfyui):
+    """Prompts take the first of several takes and say so; separation takes them all."""
+    in_comfyui("""
+    def audio(*shape):
+        return {"waveform": torch.rand(*shape) - 0.5, "sample_rate": 44100}
+    source, notes = sockets.source_of(audio(2, 6, 4410), None, audio(1, 2, 4410))
+    assert notes == ["audio holds 2 takes; the first one is used",
+                     "the stem that is not connected is the difference of the others"]
+    assert source.song.samples.shape == (2, 4410) and source.vocal is None
+    assert "no recording is given" in message(sockets.source_of, None, None, None)
+    assert "vocal is not AUDIO" in message(sockets.source_of, None, {"x": 1}, None)
+    batch = audio(2, 6, 44100)
+    stopped, seen = host.stop_if_cancelled, []
+    host.NodeProgress.__call__ = lambda self, progress: seen.append(progress)
+    vocals, *_, rest = nodes["SeparateAudio"].execute(batch, "selftest", 0).result
+    assert vocals["waveform"].shape == rest["waveform"].shape == (2, 2, 44100)
+    assert [p.done for p in seen] == sorted(p.done for p in seen) and seen[-1].done == seen[-1].total
+    other, *_ = nodes["SeparateAudio"].execute(audio(1, 1, 4410), "selftest", 0, 0, 0.5).result
+    assert other["waveform"].shape == (1, 2, 4410) and other["sample_rate"] == 44100
+    assert "separator is 'x'" in message(nodes["SeparateAudio"].execute, batch, "x", 0)
+    assert "no sound" in message(nodes["SeparateAudio"].execute, None, "selftest", 0)
+    """)
+
+
+def test_without_demucs_the_message_says_how_to_get_it(in_comfyui):
+    in_comfyui("""
+    sys.modules["demucs"] = sys.modules["demucs.htdemucs"] = None
+    audio = {"waveform": torch.rand(1, 2, 48000) - 0.5, "sample_rate": 48000}
+    model, _ = nodes["LoadLeVoModel"].execute("selftest").result
+    folder_paths.set_user_directory(TMP)
+    prompt = nodes["AudioPrompt"].execute
+    asked = (model, 0, True, 0.0, 1.0)
+    for call, values in [(nodes["SeparateAudio"].execute, (audio, "selftest", 0)),
+                         (nodes["EncodeAudioTokens"].execute, (model, 0, audio)), (prompt, (*asked, audio))]:
+        assert 'pip install "demucs>=4.1"' in message(call, *values)
+    result, clip, info = prompt(*asked, None, audio, audio).result  # voice and accompaniment given
+    assert result.codes.shape[:2] == (1, 3) and clip["waveform"].shape == (1, 2, 48000)
+    assert os.listdir(os.path.join(TMP, "songgen", "prompts"))
+    """)
+
+
+def test_codes_are_found_in_input_and_output_and_nowhere_else(in_comfyui):
+    in_comfyui("""
+    from pathlib import Path
+    from pack.songgen_core.codes_file import save_codes
+    home = Path(TMP)
+    folder_paths.set_input_directory(str(home / "in")); folder_paths.set_output_directory(str(home / "out"))
+    assert codec.list_files() == []
+    (options,) = [i.options for i in nodes["LoadTokens"].define_schema().inputs if i.id == "file"]
+    assert options == [codec.NOTHING] and "save some" in message(nodes["LoadTokens"].execute, codec.NOTHING)
+    codes = torch.randint(100, (1, 3, 50))
+    for name in ("in/a.safetensors", "in/sub/b.safetensors", "out/songgen/c.safetensors", "out/d.safetensors",
+                 "in/.hidden.safetensors", "elsewhere.safetensors"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        save_codes(home / name, codes, {"notes": "mine"})
+    (home / "in" / "link.safetensors").symlink_to(home / "elsewhere.safetensors")
+    assert codec.list_files() == ["a.safetensors", "link.safetensors", "songgen/c.safetensors [output]",
+                                  "sub/b.safetensors"]
+    load = nodes["LoadTokens"].execute
+    for file in ("a.safetensors", "songgen/c.safetensors [output]", "d.safetensors [output]"):
+        loaded, seconds, info = load(file).result
+        assert torch.equal(loaded, codes) and seconds == 2.0 and info.endswith("notes: mine")
+    assert torch.equal(load("x", str(home / "out" / "d.safetensors")).result[0], codes)
+    for name in ("link.safetensors", "../elsewhere.safetensors", str(home / "elsewhere.safetensors"),
+                 "../../elsewhere.safetensors [output]", "a.safetensors/../../../etc/passwd", "a\\0.safetensors"):
+        assert "inside ComfyUI" in message(codec.path_of, name), name
+    assert "no such file" in message(load, "missing.safetensors")
+    (home / "in" / "bad.safetensors").write_bytes(b"no")
+    assert "damaged" in message(load, "bad.safetensors")
+    state = nodes["LoadTokens"].fingerprint_inputs
+    before = state("a.safetensors", ""); os.utime(home / "in" / "a.safetensors", ns=(1, 1))
+    assert before != state("a.safetensors", "") and "inside ComfyUI" in state("../elsewhere.safetensors", None)
+    save_tokens = nodes["SaveTokens"].execute
+    saved, path = save_tokens(codes, "songgen/take", "notes of mine").result
+    assert saved is codes and torch.equal(load("x", path).result[0], codes)
+    assert save_tokens(codes, "songgen/take").result[1] != path
+    assert "leads out" in message(save_tokens, codes, "../x")
+    """)
+
+
+def test_published_models_answer_to_their_names(in_comfyui):
+    in_comfyui("""
+    folder_paths.folder_names_and_paths["songgen"] = ([TMP], set())
+    folder = os.path.join(TMP, "songgeneration_v2_medium")
+    os.makedirs(folder)
+    for name in ("config.yaml", "model.pt"):
+        open(os.path.join(folder, name), "w").close()
+    assert loaders.model_choices()[0] == "songgeneration_v2_medium"
+    assert "v2-medium" not in loaders.model_choices() and "v2-large" in loaders.model_choices()
+    check = nodes["LoadLeVoModel"].validate_inputs
+    assert check("v2-medium") is True and check("songgeneration_v2_medium") is True and check(None) is True
+    assert check("v2-large") is True and check("selftest") is True
+    assert "choose one of" in check("/etc/passwd") and "choose one of" in check("v9")
+    assert loaders.published_name("songgeneration_v2_medium", "auto") == "v2-medium"
+    assert loaders.published_name("selftest", "v2-large") is None
+    load = nodes["LoadLeVoModel"].execute
+    assert "model.pt" in message(load, "v2-medium")  # found, and empty
+    assert "v2-large is not on this machine" in message(load, "v2-large")
+    asked = ("v2-large", "auto", "auto", "if missing")
+    assert "research and education purposes only" in message(load, *asked)
+    assert "download is 'always'" in message(load, "v2-large", "auto", "auto", "always")
+    assert "features is 'all'" in message(load, *asked, "all")
     """)

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from comfy_client import Client
+from comfy_client import WORKFLOWS, Client
 from node_texts import english, our_nodes, read
 
 pytestmark = pytest.mark.comfyui
@@ -12,10 +12,18 @@ NODES = {
     "LoadLeVoModel",
     "LyricsFormatter",
     "DescriptionTags",
+    "AudioPrompt",
+    "GenrePrompt",
     "GenerateTokens",
     "DiffusionRender",
+    "SplitStems",
     "SaveAudio",
+    "SeparateAudio",
+    "EncodeAudioTokens",
+    "SaveTokens",
+    "LoadTokens",
 }
+VARIANTS = ["base", "base-new", "base-full", "large", "v2-medium", "v2-large"]
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +67,23 @@ def test_translations_and_script_are_served(comfy):
     assert b"AUDIO_UI" in comfy.get("/extensions/songgen/js/songgen.js")
 
 
-def test_the_example_is_listed_as_a_template(comfy):
-    assert comfy.get_json("/workflow_templates")["songgen"] == ["text_to_song"]
+def test_the_examples_are_listed_as_templates(comfy):
+    assert sorted(comfy.get_json("/workflow_templates")["songgen"]) == WORKFLOWS
 
 
-def test_the_example_can_be_opened_as_a_template(comfy):
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_an_example_can_be_opened_as_a_template(comfy, name):
     """ComfyUI serves one folder only: there must be no examples/ beside workflows/."""
-    assert comfy.get_json("/api/workflow_templates/songgen/text_to_song.json")["nodes"]
+    assert comfy.get_json(f"/api/workflow_templates/songgen/{name}.json")["nodes"]
 
 
-def test_only_the_self_test_model_is_offered_without_model_files(object_info):
-    assert object_info["SongGenLoadLeVoModel"]["input"]["required"]["model"][1]["options"] == ["selftest"]
+def test_published_models_are_offered_without_model_files(object_info):
+    _, model = object_info["SongGenLoadLeVoModel"]["input"]["required"]["model"]
+    assert model["options"] == [*VARIANTS, "selftest"] and model["default"] == "selftest"
+
+
+def test_the_licence_is_shown_before_a_download(object_info):
+    options = object_info["SongGenLoadLeVoModel"]["input"]["optional"]
+    assert options["download"][1]["default"] == "never"
+    assert options["licence"][1]["default"] == "not accepted"
+    assert "research and education purposes only" in options["licence"][1]["tooltip"]

@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from comfy_client import API_WORKFLOW, UI_WORKFLOW, Client, Refused, id_of, song_prompt
+from comfy_client import Client, Refused, id_of, song_prompt, ui_workflow
 
 soundfile = pytest.importorskip("soundfile")
 av = pytest.importorskip("av")
@@ -51,32 +51,8 @@ def test_another_render_seed_runs_the_render_branch_only(comfy):
     assert run.executed == ids(prompt, "DiffusionRender", "SaveAudio")
 
 
-def test_the_workflow_of_the_page_is_the_one_of_the_api_and_runs(comfy):
-    convert = pytest.importorskip("comfy_cli.workflow_to_api", reason="needs pip install comfy-cli")
-    workflow = json.loads(UI_WORKFLOW.read_text(encoding="utf-8"))
-    converted = convert.convert_ui_to_api(workflow, comfy.get_json("/object_info"))
-    assert converted == json.loads(API_WORKFLOW.read_text(encoding="utf-8"))
-    quick = song_prompt(GenerateTokens__seed=3)
-    assert {k: v["class_type"] for k, v in quick.items()} == {
-        k: v["class_type"] for k, v in converted.items()
-    }
-    assert comfy.run(quick, workflow=workflow).end == "execution_success"
-
-
-def test_stored_widget_values_are_complete(comfy):
-    object_info = comfy.get_json("/object_info")
-    for node in json.loads(UI_WORKFLOW.read_text(encoding="utf-8"))["nodes"]:
-        if node["type"].startswith("SongGen"):
-            known = object_info[node["type"]]["input"]
-            specs = {**known["required"], **known.get("optional", {})}
-            stored = [i["name"] for i in node["inputs"] if "widget" in i]
-            seeds = sum(bool(specs[name][1].get("control_after_generate")) for name in stored)
-            assert [i["name"] for i in node["inputs"]] == list(specs)
-            assert len(node["widgets_values"]) == len(stored) + seeds, node["type"]
-
-
 def test_chinese_lyrics_come_back_from_the_flac_file(comfy):
-    workflow = json.loads(UI_WORKFLOW.read_text(encoding="utf-8"))
+    workflow = ui_workflow("text_to_song")
     prompt = song_prompt(LyricsFormatter__lyrics=CHINESE)
     (file,) = saved_by(comfy.run(prompt, workflow=workflow), prompt)
     with av.open(io.BytesIO(comfy.view(file))) as container:

@@ -1,7 +1,9 @@
 """Checks of the codec encoder's cases, one function per `kind`."""
 
+import math
 import re
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from torch.nn.functional import layer_norm
 from songgen_core.checkpoint.keymaps import CODEC_ENCODER
 from songgen_core.checkpoint.load_encoder import codec_encoder_config, codec_encoder_state
 from songgen_core.checkpoint.loader import assign, fold_weight_norm, translate
-from songgen_core.configs import FRAME_RATE, VARIANTS, CodecEncoderConfig
+from songgen_core.configs import FRAME_RATE, VARIANTS, CodecEncoderConfig, LeLMConfig
 from songgen_core.errors import AudioError
 from songgen_core.generation.conditions import prompt_codes_of
 from songgen_core.generation.segments import (
@@ -119,10 +121,10 @@ def check_mel_frontend(folder: Path, meta: dict) -> None:
 
 def mel_filters(meta: dict) -> Tensor:
     """Triangles of equal width in HTK mel, peak 1: [n_fft / 2 + 1, n_mels]."""
-    top = meta["sample_rate"] / 2
+    top = meta["sample_rate"] // 2
     bins = torch.linspace(0, top, meta["n_fft"] // 2 + 1)
-    highest = 2595 * torch.log10(torch.tensor(1 + top / 700))
-    edges = 700 * (10 ** (torch.linspace(0, highest, meta["n_mels"] + 2) / 2595) - 1)
+    highest = 2595.0 * math.log10(1.0 + top / 700.0)
+    edges = 700.0 * (10.0 ** (torch.linspace(0.0, highest, meta["n_mels"] + 2) / 2595.0) - 1.0)
     width = edges.diff()
     slopes = edges[None] - bins[:, None]
     rising, falling = -slopes[:, :-2] / width[:-1], slopes[:, 2:] / width[1:]
@@ -303,9 +305,7 @@ def check_prompt_tokens(folder: Path, meta: dict) -> None:
         assert detect_language(text) == language, text
 
 
-def lm_config(seconds: int):
-    from dataclasses import replace
-
+def lm_config(seconds: int) -> LeLMConfig:
     return replace(VARIANTS["v2-large"].lm, prompt_frames=seconds * FRAME_RATE)
 
 

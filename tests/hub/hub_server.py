@@ -1,14 +1,21 @@
-"""A small Hub on 127.0.0.1: it answers as huggingface.co does, redirects to a second port as to a CDN, and can
-be made to misbehave."""
+"""A small Hub on 127.0.0.1: it answers as huggingface.co does, redirects to a second port as to a CDN, and
+can be made to misbehave."""
 
 import hashlib
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import randbytes
 from urllib.parse import unquote
+
+from songgen_core.hub.download import DownloadPlan, download, plan_download
+from songgen_core.hub.licence import accept
+from songgen_core.hub.registry import Registry, Release, RemoteFile
+from songgen_core.hub.transfer import Patience
 
 LFS = 1000  # bytes from which a file is kept outside git
 PIECE = 16384
@@ -164,7 +171,9 @@ class HubServer:
                     self.send_header("Content-Range", f"bytes {start}-{len(whole) - 1}/{len(whole)}")
                 self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
                 self.send_header("X-Repo-Commit", "0" * 40)
-                self.send_header("Content-Length", str(len(body) if trouble.length is None else trouble.length))
+                self.send_header(
+                    "Content-Length", str(len(body) if trouble.length is None else trouble.length)
+                )
                 self.end_headers()
                 if self.command == "GET":
                     self._body(body, trouble, seen)
@@ -194,3 +203,67 @@ def running_hub() -> Iterator[HubServer]:
         yield server
     finally:
         server.close()
+
+
+def forget_settings(monkeypatch) -> None:
+    for name in ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "SONGGEN_REGISTRY", "SONGGEN_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@dataclass
+class Toy:
+    """A variant of random bytes on the server; only its model.pt is large."""
+
+    hub: HubServer
+    root: Path
+    registry: Registry
+    model: bytes
+
+    @property
+    def path(self) -> Path:
+        return self.root / "songgeneration_toy" / "model.pt"
+
+    @property
+    def parts(self) -> list[Path]:
+        return list(self.root.rglob("*.part"))
+
+    @property
+    def files(self) -> set[str]:
+        """What is visible under the root."""
+        return {
+            str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file() and p.name[0] != "."
+        }
+
+    def plan(self, *features: str) -> DownloadPlan:
+        return plan_download("toy", features, self.root, [], self.registry)
+
+    def get(self, **options) -> list[Path]:
+        return download(self.plan(), **{"patience": IMPATIENT, **options})
+
+    def change(self, **entries) -> None:
+        """Other entries of model.pt in the registry."""
+        release = self.registry.releases["toy"]
+        files = tuple(replace(f, **entries) if f.name == "model.pt" else f for f in release.files)
+        self.registry = replace(self.registry, releases={"toy": replace(release, files=files)})
+
+
+ALL_FILES = {"songgeneration_toy/config.yaml", "songgeneration_toy/model.pt", "codec.pt", "vae.pt"}
+IMPATIENT = Patience(attempts=3, silence=0.6, pause=0.01, longest_wait=1.0)
+TOY_BYTES = 400_000
+
+
+def make_toy(hub: HubServer, root: Path) -> Toy:
+    contents = {"config.yaml": b"x: 1\n", "model.pt": randbytes(TOY_BYTES), "codec.pt": randbytes(5000)}
+    contents |= {"vae.pt": randbytes(3000), "presets.pt": randbytes(2000), "htdemucs.pth": randbytes(2000)}
+    files = {}
+    for name, data in contents.items():
+        repo_type = "space" if name == "presets.pt" else "model"
+        hub.put("spaces/o/toy" if repo_type == "space" else "o/toy", name, data)
+        sha256 = hashlib.sha256(data).hexdigest()
+        files[name] = RemoteFile("o/toy", "main", name, name, len(data), sha256, repo_type)
+    kinds = {"codec": "codec.pt", "vae": "vae.pt", "presets": "presets.pt", "separator": "htdemucs.pth"}
+    shared = {kind: replace(files[name], kind=kind) for kind, name in kinds.items()}
+    own = [replace(files[n], target=f"songgeneration_toy/{n}") for n in ("config.yaml", "model.pt")]
+    release = Release("toy", (own[0], replace(own[1], kind="lm")))
+    accept(root)
+    return Toy(hub, root, Registry({"toy": release}, shared), contents["model.pt"])

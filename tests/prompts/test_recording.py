@@ -1,6 +1,7 @@
 """Recordings to prompts: what is heard, what is asked for, what is kept."""
 
 import math
+import os
 
 import pytest
 import torch
@@ -80,6 +81,12 @@ def test_mono_is_heard_like_two_equal_channels(pipeline: SongPipeline) -> None:
     stereo = Source(vocal=Recording(tone(3.0, channels=2), RATE))
     codes = [pipeline.codec.prompt_of(s, PromptOptions(start=0.0)).codes for s in (mono, stereo)]
     assert torch.equal(*codes)
+
+
+def test_odd_sample_rates_take_no_gigabytes(pipeline: SongPipeline) -> None:
+    odd = Source(vocal=Recording(tone(3.0, rate=44099), 44099))
+    codes = pipeline.codec.prompt_of(odd, PromptOptions(start=0.0)).codes
+    assert codes.shape[-1] in (75, 76)
 
 
 def test_what_is_missing_is_the_difference_or_silence() -> None:
@@ -204,8 +211,6 @@ def test_a_damaged_entry_is_made_anew_and_a_locked_folder_does_no_harm(tmp_path,
 
 
 def test_the_oldest_prompts_go(tmp_path) -> None:
-    import os
-
     cache = PromptCache(tmp_path, kept=3)
     for k in range(5):
         cache.save(f"{k:064x}", Prompt(torch.zeros(1, 3, 5, dtype=torch.long)))

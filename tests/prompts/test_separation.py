@@ -404,7 +404,7 @@ def test_prompt_lies_where_it_was_asked_for(rate, start):
     assert_prompt(vocal, bgm, resample(audio[:, start : start + rate], rate, 48000)[:, :24000])
 
 
-def test_odd_rates_need_no_gigabytes(caplog):
+def test_odd_rates_need_no_gigabytes():
     """The windowed sinc would take a filter for each of 48000 phases."""
     rate, start = 44099, 30_001
     audio = noise(2, 3 * rate)
@@ -412,7 +412,6 @@ def test_odd_rates_need_no_gigabytes(caplog):
     at48 = resample_pyav(audio, rate, 48000)
     first = round(start * 48000 / rate)
     assert_prompt(vocal, bgm, at48[:, first : first + 24000])
-    assert "44099 Hz is an unusual sample rate" in caplog.text
 
 
 @pytest.mark.parametrize("faithful", [False, True])
