@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from songgen_core.configs import SAMPLE_RATE, CodecEncoderConfig, OobleckConfig
-from songgen_core.devices import choose_device, exact_convolutions
+from songgen_core.devices import choose_device, exact_float32
 from songgen_core.generation.segments import SEGMENT_SECONDS
 from songgen_core.models.codec_encoder import CodecEncoder
 from songgen_core.models.oobleck import OobleckVAE
@@ -65,7 +65,7 @@ def make_separator(tiny: bool) -> nn.Module | None:
 
 @torch.inference_mode()
 def seconds_of(function: Callable[[Tensor], Any], audio: Tensor, repeats: int) -> float:
-    with exact_convolutions(audio.device):
+    with exact_float32(audio.device):
         return common.best_seconds(lambda: function(audio), audio.device, repeats)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from songgen_core.configs import FRAME_RATE, VARIANTS, OobleckConfig, RendererConfig
-from songgen_core.devices import choose_device, choose_dtype, exact_convolutions
+from songgen_core.devices import choose_device, choose_dtype, exact_float32
 from songgen_core.generation.chunked import chunk_starts, decode_chunked
 from songgen_core.generation.windows import render_windows
 from songgen_core.layers.rvq import CodebookDecoder
@@ -117,7 +117,7 @@ def time_vae(vae: OobleckVAE, plan: Plan) -> float:
         ).cpu()
         assert audio.isfinite().all(), "the random VAE overflows"
 
-    with exact_convolutions(plan.device):
+    with exact_float32(plan.device):
         start = common.now(plan.device)
         decode()
         return common.now(plan.device) - start

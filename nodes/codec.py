@@ -222,7 +222,8 @@ def list_files() -> list[str]:
 
 def _below(base: str, folder: Path, mark: str) -> Iterator[str]:
     for path in Path(base, folder).rglob(f"[!.]*{SUFFIX}"):
-        yield path.relative_to(base).as_posix() + mark
+        if path.is_file() and not path.is_symlink():  # a link may lead out of the folder
+            yield path.relative_to(base).as_posix() + mark
 
 
 def path_of(name: str) -> Path:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .configs import RendererConfig
-from .devices import exact_convolutions, placed
+from .devices import exact_float32, placed
 from .errors import UserError
 from .generation.chunked import chunk_starts, decode_chunked
 from .generation.windows import (
@@ -102,7 +102,7 @@ def render_audio(
             vae.decode, latents, hop, chunk_size=_CHUNK_FRAMES, overlap=_CHUNK_OVERLAP, on_chunk=step_done
         ).cpu()
 
-    with interruptible(cancelled, renderer, vae), exact_convolutions(device):
+    with interruptible(cancelled, renderer, vae), exact_float32(device):
         windows = render_windows(
             renderer,
             silence_stream(streams.to(device), output, config),
@@ -147,8 +147,72 @@ def check_codes(codes: Tensor, codebook_size: int) -> None:
         raise UserError(f"codes range from {low} to {high}; the renderer knows 0 to {codebook_size - 1}")
 
 
-class SongCodec:
-    """Renderer, VAE and, once they are needed, the networks that read recordings, on one device."""
+class SongReader:
+    """Recordings to prompts and to codes. Networks are loaded when they are first needed."""
+
+    def __init__(self, readers: PromptReaders, *, device: torch.device, low_memory: bool = False) -> None:
+        """`low_memory` keeps each network on the device only while it works."""
+        self.readers, self.device, self.low_memory = readers, device, low_memory
+
+    def prompt_of(
+        self,
+        source: Source,
+        options: PromptOptions = PromptOptions(),
+        *,
+        cache: PromptCache | None = None,
+        on_progress: OnProgress = ignore_progress,
+        cancelled: IsCancelled = never_cancelled,
+    ) -> Prompt:
+        """The prompt that a recording makes.
+
+        Raises AudioError, CheckpointError, UserError, Cancelled.
+        """
+        check_seed(options.seed)
+        with ExitStack() as stack:
+            return make_prompt(
+                source,
+                options,
+                separator=lambda: (self.readers.separator(), self.device),
+                encoders=lambda: self._placed_encoders(stack, on_progress, cancelled),
+                cache=cache,
+                fingerprint="" if cache is None else self.readers.fingerprint(),
+                on_progress=on_progress,
+                cancelled=cancelled,
+            )
+
+    def encode(
+        self,
+        source: Source,
+        *,
+        seed: int = 0,
+        on_progress: OnProgress = ignore_progress,
+        cancelled: IsCancelled = never_cancelled,
+    ) -> Tensor:
+        """A recording of any length -> codes [1, 3, T] int64, for `render`. Errors as `prompt_of`."""
+        check_seed(seed)
+        with ExitStack() as stack:
+            return encode_song(
+                source,
+                separator=lambda: (self.readers.separator(), self.device),
+                encoders=lambda: self._placed_encoders(stack, on_progress, cancelled),
+                seed=seed,
+                on_progress=on_progress,
+                cancelled=cancelled,
+            )
+
+    def _placed_encoders(
+        self, stack: ExitStack, on_progress: OnProgress, cancelled: IsCancelled
+    ) -> tuple[PromptEncoders, torch.device]:
+        encoders = self.readers.encoders(on_progress, cancelled)
+        stack.enter_context(self._placed(*encoders.networks))
+        return encoders, self.device
+
+    def _placed(self, *networks: nn.Module) -> AbstractContextManager[None]:
+        return placed(networks, self.device, stay=not self.low_memory)
+
+
+class SongCodec(SongReader):
+    """Renderer and VAE besides: codes to audio, all on one device."""
 
     def __init__(
         self,
@@ -159,9 +223,8 @@ class SongCodec:
         device: torch.device,
         low_memory: bool = False,
     ) -> None:
-        """`low_memory` keeps each network on the device only while it works."""
-        self.renderer, self.vae, self.readers = renderer, vae, readers
-        self.device, self.low_memory = device, low_memory
+        super().__init__(readers, device=device, low_memory=low_memory)
+        self.renderer, self.vae = renderer, vae
 
     def render(
         self,
@@ -188,57 +251,3 @@ class SongCodec:
                 on_progress=on_progress,
                 cancelled=cancelled,
             ).clone()  # out of inference mode, so that callers may change it in place
-
-    def prompt_of(
-        self,
-        source: Source,
-        options: PromptOptions = PromptOptions(),
-        *,
-        cache: PromptCache | None = None,
-        on_progress: OnProgress = ignore_progress,
-        cancelled: IsCancelled = never_cancelled,
-    ) -> Prompt:
-        """The prompt that a recording makes. Networks that read recordings are loaded at the first call.
-
-        Raises AudioError, CheckpointError, UserError, Cancelled.
-        """
-        with ExitStack() as stack:
-            return make_prompt(
-                source,
-                options,
-                separator=lambda: (self.readers.separator(), self.device),
-                encoders=lambda: self._placed_encoders(stack, on_progress, cancelled),
-                cache=cache,
-                fingerprint=self.readers.fingerprint(),
-                on_progress=on_progress,
-                cancelled=cancelled,
-            )
-
-    def encode(
-        self,
-        source: Source,
-        *,
-        seed: int = 0,
-        on_progress: OnProgress = ignore_progress,
-        cancelled: IsCancelled = never_cancelled,
-    ) -> Tensor:
-        """A recording of any length -> codes [1, 3, T] int64, for `render`. Errors as `prompt_of`."""
-        with ExitStack() as stack:
-            return encode_song(
-                source,
-                separator=lambda: (self.readers.separator(), self.device),
-                encoders=lambda: self._placed_encoders(stack, on_progress, cancelled),
-                seed=seed,
-                on_progress=on_progress,
-                cancelled=cancelled,
-            )
-
-    def _placed_encoders(
-        self, stack: ExitStack, on_progress: OnProgress, cancelled: IsCancelled
-    ) -> tuple[PromptEncoders, torch.device]:
-        encoders = self.readers.encoders(on_progress, cancelled)
-        stack.enter_context(self._placed(*encoders.networks))
-        return encoders, self.device
-
-    def _placed(self, *networks: nn.Module) -> AbstractContextManager[None]:
-        return placed(networks, self.device, stay=not self.low_memory)

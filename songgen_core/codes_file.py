@@ -30,7 +30,9 @@ def save_codes(path: str | os.PathLike[str], codes: Tensor, notes: Mapping[str, 
         raise UserError(f"{path} is a folder; add a file name")
     _check_shape(codes, str(path))
     streams = {"streams": "mixed,vocal,bgm", "seconds": f"{codes.shape[-1] / FRAME_RATE:.2f}"}
-    metadata = {**(notes or {}), **_OWN_NOTES, **streams}
+    # Names of files may hold bytes that are no UTF-8, which the header must be.
+    texts = {name: text.encode("utf-8", "replace").decode() for name, text in (notes or {}).items()}
+    metadata = {**texts, **_OWN_NOTES, **streams}
     try:
         with complete_or_nothing(path) as temporary:
             save_file({"codes": codes.to("cpu", torch.int32).contiguous()}, temporary, metadata)
@@ -47,7 +49,7 @@ def load_codes(path: str | os.PathLike[str]) -> tuple[Tensor, dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             notes = dict(file.metadata() or {})
-            codes = file.get_tensor("codes").long() if "codes" in set(file.keys()) else None
+            codes = file.get_tensor("codes") if "codes" in set(file.keys()) else None
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is damaged or no file of codes ({error}); make it again") from error
     if codes is None or notes.get("format") != _FORMAT:
@@ -55,7 +57,7 @@ def load_codes(path: str | os.PathLike[str]) -> tuple[Tensor, dict[str, str]]:
     if notes.get("format_version") != _VERSION:
         raise UserError(f"{path} was written by a newer version of SongGen; update it")
     _check_shape(codes, str(path))
-    return codes, notes
+    return codes.long(), notes
 
 
 def _check_shape(codes: Tensor, source: str) -> None:

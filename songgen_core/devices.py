@@ -52,14 +52,21 @@ def placed(networks: Iterable[nn.Module], device: torch.device, *, stay: bool) -
 
 
 @contextmanager
-def exact_convolutions(device: torch.device) -> Iterator[None]:
-    """cuDNN without TF32 (1e-3 off) and without autotuning, so that the same latents give the same audio.
+def exact_float32(device: torch.device) -> Iterator[None]:
+    """No TF32 (1e-3 off) and no autotuning, so that the same latents give the same audio and the same
+    recording the same codes.
 
     The process-wide settings are back in place afterwards.
     """
     if device.type != "cuda":
         yield
         return
-    enabled = torch.backends.cudnn.enabled
-    with torch.backends.cudnn.flags(enabled=enabled, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
+    precision, enabled = torch.get_float32_matmul_precision(), torch.backends.cudnn.enabled
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=enabled, benchmark=False, deterministic=True, allow_tf32=False
+        ):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)

@@ -22,7 +22,7 @@ class AudioError(UserError):
 
 
 class DownloadError(UserError):
-    """A file that cannot be downloaded or written; what has arrived of it is kept unless the message says not."""
+    """A file that cannot be downloaded; what has arrived of it is kept unless the message says not."""
 
 
 class Cancelled(Exception):

@@ -52,9 +52,12 @@ def interruptible(cancelled: IsCancelled, *networks: nn.Module) -> Iterator[None
 
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
+    """Items of lists, and 2-d convolutions by themselves: they take seconds where the CPU does them."""
     for module in network.modules():
         if isinstance(module, nn.ModuleList | nn.Sequential):
             yield from module.children()
+        if isinstance(module, nn.Conv2d):
+            yield module
 
 
 def count_progress(stage: str, total: int, on_progress: OnProgress) -> Callable[[], None]:

@@ -100,6 +100,18 @@ def test_codes_survive_the_disk(tmp_path) -> None:
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_names_that_are_no_utf8_do_not_cost_the_codes(tmp_path) -> None:
+    path = save_codes(tmp_path / "x.safetensors", codes_of(3), {"song": "caf\udce9.mp3"})
+    assert load_codes(path)[1]["song"] == "caf?.mp3"
+
+
+def test_codes_must_be_whole_numbers(tmp_path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"codes": torch.rand(1, 3, 5)}, path, {"format": "songgen-codes", "format_version": "1"})
+    with pytest.raises(UserError, match="must be"):
+        load_codes(path)
+
+
 @pytest.mark.parametrize(
     "codes", [torch.zeros(1, 2, 5), torch.zeros(3, 5), torch.zeros(1, 3, 0), torch.zeros(1, 3, 4)]
 )

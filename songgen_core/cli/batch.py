@@ -65,6 +65,7 @@ class _Batch:
     ) -> None:
         self.console, self.chosen, self.settings = console, chosen, settings
         self.record, self.overwrite = record, overwrite
+        self.readers = chosen.readers()
         self.counts: Counter[str] = Counter(done=0, skipped=0, failed=0)
         self._began = time.perf_counter()
 
@@ -84,10 +85,11 @@ class _Batch:
     def _checked(self, line: Line) -> Line:
         if line.request is None:
             return line
+        request = line.request
         try:
-            found = line.request.check(overwrite=self.overwrite) + line.request.check_length(
-                self.chosen.config
-            )
+            found = request.check(overwrite=self.overwrite) + request.check_length(self.chosen.config)
+            if request.prompt is not None:
+                request.prompt.check_files(self.readers, request.lyrics)
         except UserError as error:
             return replace(line, problem=str(error))
         for warning in (*line.warnings, *found):

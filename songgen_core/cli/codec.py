@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ..checkpoint.layout import SharedFiles, find_codec, find_model
 from ..checkpoint.load_model import load_codec
-from ..codec import SongCodec
+from ..codec import SongCodec, SongReader
 from ..devices import choose_device, choose_dtype
 from ..errors import UserError
 from ..progress import IsCancelled, OnProgress
@@ -20,6 +20,7 @@ class ChosenCodec:
 
     files: SharedFiles | None
     args: Namespace
+    readers: PromptReaders  # of these files
 
     @property
     def notice(self) -> str | None:
@@ -29,6 +30,11 @@ class ChosenCodec:
     def name(self) -> str:
         return SELFTEST if self.files is None else str(self.files.codec)
 
+    def reader(self) -> SongReader:
+        """For recordings; renderer and VAE decoder are not loaded."""
+        device = choose_device(self.args.device)
+        return SongReader(self.readers, device=device, low_memory=self.args.low_memory)
+
     def load(self, on_progress: OnProgress, cancelled: IsCancelled) -> SongCodec:
         """Raises CheckpointError, Cancelled."""
         device = choose_device(self.args.device)
@@ -37,8 +43,7 @@ class ChosenCodec:
         else:
             dtype = choose_dtype(device, self.args.dtype)
             renderer, vae = load_codec(self.files, dtype, on_progress, cancelled)
-        readers = PromptReaders(self.files)
-        return SongCodec(renderer, vae, readers, device=device, low_memory=self.args.low_memory)
+        return SongCodec(renderer, vae, self.readers, device=device, low_memory=self.args.low_memory)
 
 
 def choose_codec(args: Namespace) -> ChosenCodec:
@@ -47,6 +52,7 @@ def choose_codec(args: Namespace) -> ChosenCodec:
     if args.variant is not None:
         raise UserError("--variant is of no use here: all song models share one codec; leave it out")
     if args.model == SELFTEST:
-        return ChosenCodec(None, args)
+        return ChosenCodec(None, args, PromptReaders(None))
     roots = model_folders(args.models_dir)
-    return ChosenCodec(find_model(args.model, roots) if args.model else find_codec(roots), args)
+    files = find_model(args.model, roots) if args.model else find_codec(roots)
+    return ChosenCodec(files, args, PromptReaders(files))

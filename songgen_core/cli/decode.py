@@ -9,7 +9,7 @@ from ..codes_file import load_codes
 from ..configs import FRAME_RATE
 from .codec import choose_codec
 from .show import Console, duration_text
-from .song import check_target, save_tracks, targets_of
+from .song import check_target, memory_advice, save_tracks, targets_of
 from .stopping import ctrl_c
 
 
@@ -24,7 +24,12 @@ def run(args: Namespace) -> int:
         check_target(target, args.format, args.overwrite)
     chosen = choose_codec(args)
     began, audio = time.perf_counter(), {}
-    with console.library_warnings(), ctrl_c() as cancelled, console.progress() as on_progress:
+    with (
+        memory_advice(args.device, "use --low-memory or --dtype float16"),
+        console.library_warnings(),
+        ctrl_c() as cancelled,
+        console.progress() as on_progress,
+    ):
         codec = chosen.load(on_progress, cancelled)
         for output in targets:
             audio[output] = codec.render(

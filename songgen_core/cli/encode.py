@@ -10,8 +10,9 @@ from ..codes_file import SUFFIX, save_codes
 from ..configs import FRAME_RATE
 from ..errors import UserError
 from .codec import choose_codec
-from .prompt import source_of
+from .prompt import check_recording_networks, source_of
 from .show import Console, duration_text
+from .song import check_place, memory_advice
 from .stopping import ctrl_c
 
 
@@ -19,26 +20,33 @@ def run(args: Namespace) -> int:
     """Read everything, load the networks, encode."""
     console = Console(args)
     check_seed(args.seed)
-    target = _target(args.file, args.overwrite)
+    _check_target(args.file, args.overwrite)
     named = {"song": args.song, "vocal": args.vocal, "bgm": args.bgm}
     files = {name: path for name, path in named.items() if path is not None}
     if not files:
         raise UserError("no recording is named; give a song, or --vocal or --bgm with its stems")
-    source, chosen = source_of(files), choose_codec(args)
+    chosen = choose_codec(args)
+    check_recording_networks(chosen.readers, files)
+    source = source_of(files)
     began = time.perf_counter()
-    with console.library_warnings(), ctrl_c() as cancelled, console.progress() as on_progress:
-        codec = chosen.load(on_progress, cancelled)
-        codes = codec.encode(source, seed=args.seed, on_progress=on_progress, cancelled=cancelled)
+    with (
+        memory_advice(args.device, "use --low-memory, or encode the recording in parts"),
+        console.library_warnings(),
+        ctrl_c() as cancelled,
+        console.progress() as on_progress,
+    ):
+        reader = chosen.reader()
+        codes = reader.encode(source, seed=args.seed, on_progress=on_progress, cancelled=cancelled)
     if chosen.notice:
         console.warn(chosen.notice)
     notes = {name: path.name for name, path in files.items()}
     notes |= {"codec": Path(chosen.name).name, "written_by": f"SongGen {__version__}"}
-    saved, seconds = save_codes(target, codes, notes), codes.shape[-1] / FRAME_RATE
+    saved, seconds = save_codes(args.file, codes, notes), codes.shape[-1] / FRAME_RATE
     elapsed = time.perf_counter() - began
     console.say(
         f"{saved}: {seconds:.1f} s, {codes.shape[-1]} frames; hear it with: songgen decode {saved.name}"
     )
-    console.say(f"made in {duration_text(elapsed)} on {codec.device}")
+    console.say(f"made in {duration_text(elapsed)} on {reader.device}")
     console.result(
         {
             "file": str(saved),
@@ -51,12 +59,8 @@ def run(args: Namespace) -> int:
     return 0
 
 
-def _target(path: Path, overwrite: bool) -> Path:
+def _check_target(path: Path, overwrite: bool) -> None:
     """Raises UserError unless `path` can be written."""
     if path.suffix != SUFFIX:
         raise UserError(f"{path.name}: a file of codes must end in {SUFFIX}; rename it")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; add a file name")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists; use --overwrite or choose another name")
-    return path
+    check_place(path, overwrite)

@@ -24,7 +24,7 @@ def run(args: Namespace) -> int:
         console.warn(warning)
     chosen = choose_model(args)
     if request.prompt is not None:
-        request.prompt.check_files(chosen.readers())
+        request.prompt.check_files(chosen.readers(), request.lyrics)
     for warning in request.check_length(chosen.config):
         console.warn(warning)
     with console.library_warnings(), ctrl_c() as cancelled, console.progress() as on_progress:

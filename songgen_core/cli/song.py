@@ -137,7 +137,7 @@ def make_song(
 ) -> MadeSong:
     """Generate and save; files appear only when all of them are complete. Raises UserError, Cancelled."""
     start = time.perf_counter()
-    try:
+    with memory_advice(pipeline.device, "use --low-memory, --dtype float16 or a shorter --duration"):
         prompt = None
         if request.prompt is not None:
             prompt = request.prompt.make(pipeline, request.lyrics, on_progress, cancelled)
@@ -153,14 +153,20 @@ def make_song(
             on_progress=on_progress,
             cancelled=cancelled,
         )
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        advice = "use --low-memory, --dtype float16 or a shorter --duration"
-        raise UserError(f"{pipeline.device} has too little memory; {advice}") from error
     tags = _tags(request, result, notice)
     saved = save_tracks(request.targets(), result.audio, result.sample_rate, request.audio_format, tags)
     return MadeSong(request, result, saved, time.perf_counter() - start, prompt)
+
+
+@contextmanager
+def memory_advice(device: torch.device | str, advice: str) -> Iterator[None]:
+    """Turn a lack of memory into a UserError with advice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"{device} has too little memory; {advice}") from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -222,6 +228,11 @@ def _hidden_folder(folder: Path) -> Iterator[Path]:
 def check_target(path: Path, audio_format: str | None, overwrite: bool) -> None:
     """Raise AudioError unless `path` can be written in this format."""
     format_name(path, audio_format)
+    check_place(path, overwrite)
+
+
+def check_place(path: Path, overwrite: bool) -> None:
+    """Raise AudioError unless a file can be written there."""
     if path.is_dir():
         raise AudioError(f"{path} is a folder; add a file name")
     if path.exists() and not overwrite:

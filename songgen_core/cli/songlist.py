@@ -12,7 +12,6 @@ from typing import Any
 
 from ..configs import OutputType
 from ..errors import UserError
-from ..prompts.recording import PromptOptions
 from .options import OUTPUTS
 from .prompt import PromptRequest
 from .song import Request, read_text
@@ -112,9 +111,12 @@ def _prompt(fields: dict[str, Any], seed: int, beside: Path) -> PromptRequest | 
     genre = _text("auto_prompt_audio_type", fields.get("auto_prompt_audio_type"))
     if not path and not genre:
         return None
-    here = Path(path).expanduser()
-    files = {"song": here if here.exists() else beside / here} if path else {}
-    return PromptRequest(files, genre or None, options=PromptOptions(seed=seed))
+    try:
+        here = Path(path).expanduser()
+        files = {"song": here if here.exists() else beside / here} if path else {}
+    except (OSError, RuntimeError) as error:  # a name that is too long; the home of nobody
+        raise UserError(f"prompt_audio_path {path[:60]!r} is no file ({error}); correct it") from error
+    return PromptRequest(files, genre or None, seed=seed)
 
 
 def _file_name(idx: object) -> str:

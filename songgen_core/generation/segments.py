@@ -4,7 +4,7 @@ The encoder hears 40 s at a time; a shorter recording is repeated until it fills
 on (LeVo spec, codec encoder 4). Letters: N samples, T frames.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import ceil
 
 import torch
@@ -19,10 +19,14 @@ _LOUDEST = 0.8
 Encode = Callable[[Tensor], Tensor]  # one segment [1, 2, n] -> codes [1, SEGMENT_FRAMES]
 
 
-def limit_peak(clip: Tensor) -> Tensor:
-    """clip [C, N], divided down to a peak of 0.8 over all channels if it is louder."""
-    peak = clip.abs().max()
-    return clip / (peak / _LOUDEST) if peak > _LOUDEST else clip
+def peak_of(clip: Tensor) -> Tensor:
+    """The largest absolute sample of clip [C, N], all channels together; a scalar."""
+    return torch.stack(torch.aminmax(clip)).abs().max()  # without a copy of an hour of sound
+
+
+def limit_peak(audio: Tensor, peak: Tensor) -> Tensor:
+    """audio [C, N] from a clip with this peak, divided down to 0.8 if the clip is louder."""
+    return audio / (peak / _LOUDEST) if peak > _LOUDEST else audio
 
 
 def code_length(num_samples: int, sample_rate: int = SAMPLE_RATE) -> int:
@@ -57,19 +61,20 @@ def encode_streams(
     num_codes, count = code_length(length, sample_rate), count_segments(length, sample_rate)
     streams = []
     for encode, clip in zip(encoders, clips):
+        cut: Callable[..., Iterable[Tensor]]
         cut = mono_segments if split_mono and clip.shape[0] == 1 else segments
-        codes = []
-        for segment in cut(limit_peak(clip)[..., :length], SEGMENT_SECONDS * sample_rate, count):
-            codes.append(encode(segment[None]))
+        peak, codes = peak_of(clip), []
+        for segment in cut(clip[..., :length], SEGMENT_SECONDS * sample_rate, count):
+            codes.append(encode(limit_peak(segment, peak)[None]))
             on_segment()
         streams.append(torch.cat(codes, dim=-1)[..., :num_codes])
     return torch.stack(streams, dim=1)
 
 
-def segments(clip: Tensor, num_samples: int, count: int) -> list[Tensor]:
+def segments(clip: Tensor, num_samples: int, count: int) -> Iterator[Tensor]:
     """`count` stereo segments [2, num_samples] of the endlessly repeated clip; mono is duplicated."""
     clip = clip.expand(2, -1)
-    return [repeated(clip, k * num_samples, num_samples) for k in range(count)]
+    return (repeated(clip, k * num_samples, num_samples) for k in range(count))
 
 
 def mono_segments(clip: Tensor, num_samples: int, count: int) -> list[Tensor]:

@@ -18,7 +18,7 @@ from .licence import require_acceptance
 from .override import load_registry
 from .registry import Registry, Release, RemoteFile
 from .remote import Hub, Offer
-from .transfer import Patience, ask, fetch, part_path, parts
+from .transfer import Patience, arrived, ask, fetch, part_path
 
 _LOG = logging.getLogger("songgen")
 _LOCK_NAME = ".songgen-download.lock"
@@ -48,10 +48,7 @@ class DownloadPlan:
     @property
     def arrived_bytes(self) -> int:
         """Bytes of them that an interrupted download left."""
-        return sum(
-            max((part.stat().st_size for part in parts(self.root / file.target)), default=0)
-            for file in self.missing
-        )
+        return sum(arrived(self.root / file.target) for file in self.missing)
 
     @property
     def model_name(self) -> str:

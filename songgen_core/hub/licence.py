@@ -58,5 +58,5 @@ def require_acceptance(root: Path) -> None:
     if not is_accepted(root):
         raise UserError(
             f"the weights are for research and education only ({LICENCE_ID}, {LICENCE_LINK}); if you accept"
-            " that, add --accept-licence to 'songgen download', or say so in the Load LeVo Model node"
+            " that, add --accept-licence to 'songgen download', or set 'licence' in the Load LeVo Model node"
         )

@@ -114,8 +114,8 @@ class Hub:
             raise self._refusal(error.response, file) from error
         except (OSError, *http_error.__bases__) as error:
             raise Trouble(
-                f"the connection to {self.host} failed ({_reason(error)}); check network, proxy and firewall, or set"
-                " HF_ENDPOINT to a mirror"
+                f"the connection to {self.host} failed ({_reason(error)}); check network, proxy and firewall,"
+                " or set HF_ENDPOINT to a mirror"
             ) from error
 
     def _refusal(self, response: Any, file: RemoteFile) -> Exception:

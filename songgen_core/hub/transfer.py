@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -154,6 +154,15 @@ def ask(hub: Hub, file: RemoteFile, patience: Patience, cancelled: IsCancelled) 
 def parts(target: Path) -> list[Path]:
     """Hidden files with what has arrived of `target`, one per version that was ever begun."""
     return sorted(target.parent.glob(f".{target.name}.*.part"))
+
+
+def arrived(target: Path) -> int:
+    """Bytes of `target` that an interrupted download left."""
+    sizes = [0]
+    for part in parts(target):
+        with suppress(OSError):  # another process may just have finished it
+            sizes.append(part.stat().st_size)
+    return max(sizes)
 
 
 def part_path(target: Path, offer: Offer) -> Path:

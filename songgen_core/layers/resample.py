@@ -3,6 +3,7 @@
 Letters: N samples before, M samples after.
 """
 
+from collections.abc import Callable
 from math import ceil, gcd, pi
 
 import torch
@@ -14,10 +15,16 @@ from ..configs import SAMPLE_RATE
 _WIDTH = 6  # zero crossings of the sinc on either side
 _ROLLOFF = 0.99
 _MOST_TAPS = 1 << 22
+_BLOCK = 1 << 20  # samples per pass, which bounds the memory and the time until a stop
 
 
-def resample(audio: Tensor, orig_rate: int, new_rate: int) -> Tensor:
-    """audio [..., N] float32 at `orig_rate` Hz -> [..., M] at `new_rate` Hz, M about N * new / orig."""
+def resample(
+    audio: Tensor, orig_rate: int, new_rate: int, on_block: Callable[[], None] = lambda: None
+) -> Tensor:
+    """audio [..., N] float32 at `orig_rate` Hz -> [..., M] at `new_rate` Hz, M about N * new / orig.
+
+    `on_block` is called every few seconds of sound and may raise. Equal rates give `audio` itself.
+    """
     if orig_rate < 1 or new_rate < 1:
         raise ValueError(f"sample rates are {orig_rate} and {new_rate} Hz; both must be positive")
     if orig_rate == new_rate:
@@ -25,7 +32,17 @@ def resample(audio: Tensor, orig_rate: int, new_rate: int) -> Tensor:
     common = gcd(orig_rate, new_rate)
     orig, new = orig_rate // common, new_rate // common
     kernel = sinc_kernel(orig, new).to(audio.device)
-    return apply_kernel(audio, kernel, orig)[..., : resampled_length(audio.shape[-1], orig, new)]
+    length = resampled_length(audio.shape[-1], orig, new)
+    made = audio.new_empty(*audio.shape[:-1], length)
+    reach, step = kernel.shape[-1], max(1, _BLOCK // max(orig, new))  # in samples, in kernel positions
+    for first in range(0, ceil(length / new), step):
+        on_block()
+        # A kernel's reach of neighbours on both sides, in whole positions; its own part is cut out again.
+        before = min(first, ceil(reach / orig))
+        piece = audio[..., (first - before) * orig : (first + step) * orig + reach]
+        part = made[..., first * new : (first + step) * new]
+        part.copy_(apply_kernel(piece, kernel, orig)[..., before * new :][..., : part.shape[-1]])
+    return made
 
 
 def is_odd_rate(sample_rate: int) -> bool:

@@ -59,17 +59,19 @@ class PromptCache:
     def load(self, key: str) -> Prompt | None:
         """A prompt saved under this key; None if there is none that can be read."""
         path = self._path(key)
-        if not path.is_file():
-            return None
         try:
+            if not path.is_file():
+                return None
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
                 about = (file.metadata() or {}).get("about", "")
-            os.utime(path)  # used now: the oldest are those that nobody asked for
-            return Prompt(tensors.pop("codes"), tensors, about)
+            prompt = Prompt(tensors.pop("codes"), tensors, about)
         except (SafetensorError, KeyError, OSError) as error:
             log.warning("%s cannot be read (%s); the prompt is made anew", path, error)
             return None
+        with suppress(OSError):  # a folder that may only be read serves all the same
+            os.utime(path)  # used now: the oldest are those that nobody asked for
+        return prompt
 
     def save(self, key: str, prompt: Prompt) -> None:
         """Keep a prompt. A folder that cannot be written to costs a warning, not the prompt."""
@@ -86,7 +88,10 @@ class PromptCache:
         return self.folder / f"{key}.safetensors"
 
     def _forget_oldest(self) -> None:
-        files = sorted(self.folder.glob("[0-9a-f]*.safetensors"), key=lambda p: p.stat().st_mtime)
-        for path in files[: max(0, len(files) - self.kept)]:
+        ages = []
+        for path in self.folder.glob("[0-9a-f]*.safetensors"):
+            with suppress(OSError):  # another process may tidy up as well
+                ages.append((path.stat().st_mtime, path))
+        for _, path in sorted(ages)[: max(0, len(ages) - self.kept)]:
             with suppress(OSError):
                 path.unlink()

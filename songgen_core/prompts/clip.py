@@ -3,6 +3,9 @@
 Letters: C channels, N samples.
 """
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
 from ..configs import SAMPLE_RATE
@@ -14,9 +17,16 @@ _MARGIN = 0.1  # seconds of sound behind the cut that resampling reads
 _SILENCE = 1 / 32768  # rounding of 16 bits
 
 
-def cut_clip(audio: Tensor, sample_rate: int, start: float, seconds: float) -> Tensor:
+def cut_clip(
+    audio: Tensor,
+    sample_rate: int,
+    start: float,
+    seconds: float,
+    on_block: Callable[[], None] = lambda: None,
+) -> Tensor:
     """`seconds` of audio [C, N] from `start` (seconds) on, at 48 kHz; shorter where the recording ends.
 
+    `on_block` is called every few seconds of sound and may raise. The result may share memory with `audio`.
     Raises AudioError for a start behind the end.
     """
     first = round(start * sample_rate)
@@ -26,7 +36,7 @@ def cut_clip(audio: Tensor, sample_rate: int, start: float, seconds: float) -> T
             f"the prompt starts at {start:g} s, the recording is {length:.1f} s long; start earlier"
         )
     needed = audio[..., first : first + round((seconds + _MARGIN) * sample_rate)]
-    return resample(needed, sample_rate, SAMPLE_RATE)[..., : round(seconds * SAMPLE_RATE)]
+    return resample(needed, sample_rate, SAMPLE_RATE, on_block)[..., : round(seconds * SAMPLE_RATE)]
 
 
 def clips_of_stems(given: dict[str, Tensor]) -> Clips:
@@ -51,5 +61,7 @@ def equal_length(mix: Tensor, vocal: Tensor, bgm: Tensor) -> Clips:
     return Clips(*(clip[..., :length] for clip in (mix, vocal, bgm)))
 
 
-def is_silent(clips: Clips) -> bool:
-    return clips.mix.abs().max().item() < _SILENCE
+def is_silent(audio: Tensor) -> bool:
+    """Does the mean of all channels [C, N], which is what the encoders hear, stand still?"""
+    low, high = torch.aminmax(audio.mean(0))
+    return (high - low).item() < _SILENCE

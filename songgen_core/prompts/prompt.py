@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..configs import SAMPLE_RATE
-from ..devices import exact_convolutions
+from ..devices import exact_float32
 from ..errors import AudioError, UserError
 from ..generation.segments import count_segments, encode_streams
 from ..models.codec_encoder import CodecEncoder
@@ -70,7 +70,6 @@ class PromptEncoders:
         return [self.mixed, self.dual, self.vae]
 
 
-@torch.inference_mode()
 def encode_prompt(
     encoders: PromptEncoders,
     clips: Clips,
@@ -94,13 +93,14 @@ def encode_prompt(
             " best 10 s"
         )
     step = count_progress("encoding the prompt", 3 * count_segments(length) + len(RENDERED), on_progress)
-    with interruptible(cancelled, *encoders.networks), exact_convolutions(device):
+    with torch.inference_mode(), interruptible(cancelled, *encoders.networks), exact_float32(device):
         codes = encode_recording(encoders, clips, device=device, split_mono=split_mono, on_segment=step)
         latents = {}
         for output in RENDERED:
             latents[output] = encode_latents(encoders.vae, heard(clips, output), seed, device)
             step()
-    return Prompt(codes, latents, about)
+    # Clones out of inference mode, so that callers may change them in place.
+    return Prompt(codes.clone(), {output: made.clone() for output, made in latents.items()}, about)
 
 
 def encode_recording(

@@ -1,9 +1,12 @@
 """What reads recordings and stored prompts, loaded when it is first asked for."""
 
+from contextlib import suppress
+
 from torch import nn
 
 from ..checkpoint.layout import SharedFiles
 from ..checkpoint.load_model import load_prompt_encoders
+from ..errors import CheckpointError
 from ..progress import IsCancelled, OnProgress, ignore_progress, never_cancelled
 from ..selftest import SELFTEST, selftest_encoders, selftest_presets
 from .cache import fingerprint_of
@@ -56,8 +59,10 @@ class PromptReaders:
         return Prompt(codes, about=f"stored prompt: {genre}, {language}")
 
     def fingerprint(self) -> str:
-        """Tells in the cache which networks made a prompt."""
+        """Tells in the cache which networks made a prompt. Raises CheckpointError."""
         if self.files is None:
             return SELFTEST
         paths = [self.files.find("mixed_codec"), self.files.codec, self.files.vae]
+        with suppress(CheckpointError):  # stems that are given need none
+            paths.append(self.files.find("separator"))
         return fingerprint_of(paths)

@@ -4,6 +4,7 @@ Letters: C channels, N samples.
 """
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from ..audio.resample import check_recording, resample_pyav, two_channels
 from ..configs import SAMPLE_RATE
-from ..errors import UserError
+from ..devices import exact_float32
+from ..errors import AudioError, Cancelled, UserError
 from ..generation.segments import count_segments
 from ..layers.resample import is_odd_rate
 from ..progress import (
@@ -31,7 +33,12 @@ from .separation import prompt_stems
 
 log = logging.getLogger("songgen")
 
-SILENT = "the recording is silent where the prompt is taken from; it steers nothing: choose another part"
+SILENT = (
+    "the recording is silent where the prompt is taken from, or its channels cancel each other; it steers"
+    " nothing: choose another part"
+)
+_NAMES = {"song": "recording", "vocal": "recording of the voice", "bgm": "recording of the accompaniment"}
+_SAME_LENGTH = 0.1  # seconds; encoders of files pad by less
 _SHORTEST, _LONGEST = 0.04, 10.0  # seconds of a prompt
 
 
@@ -75,7 +82,10 @@ class Source:
         """First two channels, float32 on the CPU, at a rate that can be resampled. Raises AudioError."""
         kept = {}
         for name, recording in self.given.items():
-            check_recording(recording.samples, recording.sample_rate)
+            try:
+                check_recording(recording.samples, recording.sample_rate)
+            except AudioError as error:
+                raise AudioError(f"{name}: {error}") from error
             samples, rate = recording.samples[:2].detach().to("cpu", torch.float32), recording.sample_rate
             if is_odd_rate(rate):
                 log.warning("%d Hz is an unusual sample rate; FFmpeg brings the recording to 48 kHz", rate)
@@ -102,7 +112,7 @@ class PromptOptions:
             raise UserError(
                 f"the prompt's length is {self.seconds:g} s; choose {_SHORTEST:g} to {_LONGEST:g} s"
             )
-        if self.start is not None and not self.start >= 0:
+        if self.start is not None and not 0 <= self.start < math.inf:
             raise UserError(f"the prompt's start is {self.start:g} s; choose 0 or later, or leave it out")
         if self.faithful and self.start:
             raise UserError(
@@ -132,11 +142,12 @@ def make_prompt(
     cache. Raises AudioError, UserError, Cancelled.
     """
     source = source.checked()
-    key = cache_key(source.given, options, fingerprint)
+    key = "" if cache is None else cache_key(source.given, options, fingerprint)
     if cache is not None and (known := cache.load(key)) is not None:
         log.info("prompt taken from the cache: %s", known.about)
         return known
     start = choose_start(source, options)
+    stop_if(cancelled)
     clips = clips_of(
         source,
         start,
@@ -146,7 +157,7 @@ def make_prompt(
         on_progress=on_progress,
         cancelled=cancelled,
     )
-    if is_silent(clips):
+    if is_silent(clips.mix):
         log.warning(SILENT)
     networks, device = encoders()
     seconds = clips.vocal.shape[-1] / SAMPLE_RATE
@@ -165,7 +176,6 @@ def make_prompt(
     return prompt
 
 
-@torch.inference_mode()
 def encode_song(
     source: Source,
     *,
@@ -177,7 +187,10 @@ def encode_song(
 ) -> Tensor:
     """A whole recording -> codes [1, 3, T] int64 on the CPU, as many as fit. Raises AudioError, Cancelled."""
     source = source.checked()
-    seconds = max(r.seconds for r in source.given.values())
+    lengths = [recording.seconds for recording in source.given.values()]
+    seconds, common = max(lengths), min(lengths)
+    if seconds - common > _SAME_LENGTH:
+        log.warning("the longest recording lasts %.1f s; only the first %.1f s are in all", seconds, common)
     clips = clips_of(
         source,
         0.0,
@@ -190,9 +203,14 @@ def encode_song(
     length = clips.vocal.shape[-1]
     networks, device = encoders()
     step = count_progress("encoding", 3 * count_segments(length), on_progress)
-    with interruptible(cancelled, *networks.networks):
+    with (
+        torch.inference_mode(),
+        interruptible(cancelled, *networks.networks),
+        exact_float32(device),
+    ):
         codes = encode_recording(networks, clips, device=device, on_segment=step)
     # The encoder's extra code hears the repeated beginning; a song shorter than a frame has no other.
+    # A clone out of inference mode, so that callers may change it in place.
     return codes[..., : max(1, length // networks.vae.config.hop_length)].clone()
 
 
@@ -209,7 +227,7 @@ class Part:
 
     @property
     def is_silent(self) -> bool:
-        return is_silent(Clips(self.mix, self.mix, self.mix))
+        return is_silent(self.mix)
 
 
 def part_of(source: Source, options: PromptOptions) -> Part:
@@ -218,23 +236,43 @@ def part_of(source: Source, options: PromptOptions) -> Part:
     start = choose_start(source, options)
     cut = cut_source(source, start, options.seconds)
     stereo = {name: two_channels(clip) for name, clip in cut.items()}
-    return Part(stereo["song"] if source.needs_separation else clips_of_stems(stereo).mix, start)
+    mix = stereo["song"] if source.needs_separation else clips_of_stems(stereo).mix
+    return Part(mix.clone(), start)  # a cut may be a view of the recording itself
 
 
-def cut_source(source: Source, start: float, seconds: float) -> dict[str, Tensor]:
-    """`seconds` of every recording of a checked source, [C, N] at 48 kHz. Raises AudioError."""
-    return {n: cut_clip(r.samples, r.sample_rate, start, seconds) for n, r in source.given.items()}
+def cut_source(
+    source: Source, start: float, seconds: float, cancelled: IsCancelled = never_cancelled
+) -> dict[str, Tensor]:
+    """`seconds` of every recording of a checked source, [C, N] at 48 kHz. Raises AudioError, Cancelled."""
+    return {
+        name: cut_clip(r.samples, r.sample_rate, start, seconds, lambda: stop_if(cancelled))
+        for name, r in source.given.items()
+    }
 
 
 def choose_start(source: Source, options: PromptOptions) -> float:
-    """Seconds at which the prompt begins."""
-    if options.start is not None:
-        return options.start
-    if options.faithful:
-        return 0.0
+    """Seconds at which the prompt begins. Raises AudioError where no prompt fits behind it."""
+    name, shortest = min(source.given.items(), key=lambda item: item[1].seconds)
+    start = options.start or 0.0
+    if shortest.seconds - start < _SHORTEST:
+        long = f"the {_NAMES[name]} is {shortest.seconds:.3f} s long"
+        raise AudioError(
+            f"the prompt starts at {start:g} s, {long}; start earlier"
+            if start
+            else f"{long}; give {_SHORTEST:g} s at least, best 10 s"
+        )
+    if options.start is not None or options.faithful:
+        return start
     heard = source.song or source.vocal or source.bgm
     assert heard is not None
-    return find_best_start(heard.samples, heard.sample_rate, options.seconds)
+    # Not behind the end of a stem that is shorter.
+    common = heard.samples[:, : math.ceil(shortest.seconds * heard.sample_rate)]
+    return find_best_start(common, heard.sample_rate, options.seconds)
+
+
+def stop_if(cancelled: IsCancelled) -> None:
+    if cancelled():
+        raise Cancelled("stopped by the user")
 
 
 def clips_of(
@@ -250,7 +288,6 @@ def clips_of(
 
     Raises AudioError, Cancelled.
     """
-    cut = cut_source(source, start, seconds)
     if source.needs_separation:
         assert source.song is not None
         network, device = separator()
@@ -266,7 +303,8 @@ def clips_of(
             on_progress=on_progress,
             cancelled=cancelled,
         )
+        mix = cut_source(source, start, seconds, cancelled)["song"]
         # Quirk: the reference leaves a mono mix mono, which its segments then mistake (`split_mono`).
-        mix = cut["song"] if options.faithful else two_channels(cut["song"])
-        return equal_length(mix, vocal, bgm)
+        return equal_length(mix if options.faithful else two_channels(mix), vocal, bgm)
+    cut = cut_source(source, start, seconds, cancelled)
     return clips_of_stems({name: two_channels(clip) for name, clip in cut.items()})

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 
 from ..audio.resample import check_recording, resample_pyav, two_channels
 from ..configs import SAMPLE_RATE
-from ..devices import exact_convolutions
+from ..devices import exact_float32
 from ..errors import AudioError, UserError
 from ..layers.resample import is_odd_rate, resample
 from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, interruptible, never_cancelled
@@ -71,7 +71,7 @@ def separate(
     device = torch.device(device)
     with (
         interruptible(cancelled, separator),
-        exact_convolutions(device),
+        exact_float32(device),
         _placed(separator, device),
         _counted(separator, total, on_progress),
     ):

@@ -100,9 +100,7 @@ def test_codec_encoder_takes_exactly_its_used_keys(name: str) -> None:
     encoder = assign(CodecEncoder, config, state, name, keymap=keymaps.CODEC_ENCODER)
     used = CODECS[name]["used_elements"]
     gains = sum(
-        k["shape"][0]
-        for n, k in CODECS[name]["keys"].items()
-        if k["used"] and n.endswith("in_proj.weight_g")
+        k["shape"][0] for n, k in CODECS[name]["keys"].items() if k["used"] and n.endswith("in_proj.weight_g")
     )
     assert sum(t.numel() for t in encoder.state_dict().values()) == used - gains  # folded into the weights
 

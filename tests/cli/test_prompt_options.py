@@ -11,8 +11,13 @@ import torch
 from recorded_songs import FORMS, save_recording, song
 from safetensors.torch import save_file
 
+import songgen_core.cli.prompt
 import songgen_core.prompts.readers
+from songgen_core import UserError
 from songgen_core.audio.files import save_audio
+from songgen_core.cli.prompt import PromptRequest, prompt_cache
+from songgen_core.cli.songlist import Defaults, read_songs
+from songgen_core.codec import SongCodec, SongReader
 from songgen_core.codes_file import save_codes
 from songgen_core.prompts.presets import GENRES
 from songgen_core.prompts.prompt import BOTH_GIVEN
@@ -73,10 +78,10 @@ def codes_of(done) -> bytes:
 
 def test_the_same_prompt_is_taken_from_the_cache(sing, stems, monkeypatch) -> None:
     options = ("--prompt-vocal", stems[0], "--json", "--overwrite")
-    first = sing(*options)
+    first = codes_of(sing(*options))
     monkeypatch.setattr(songgen_core.prompts.recording, "encode_prompt", None)  # a call of it would fail
-    second = sing(*options)
-    assert codes_of(first) == codes_of(second)
+    assert codes_of(sing(*options)) == first
+    assert codes_of(sing(*options, "--seed", 2)) != first, "another song, the same prompt"
 
 
 def test_a_genre_steers_a_song(sing, tmp_path) -> None:
@@ -90,6 +95,11 @@ def test_a_genre_steers_a_song(sing, tmp_path) -> None:
     assert chinese.json["prompt"] == "stored prompt: pop, zh"
 
 
+@pytest.mark.parametrize("spelling", ["Hip-Hop", "hip hop", "HIPHOP"])
+def test_genres_are_spelled_freely(spelling, sing) -> None:
+    assert sing("--genre", spelling).code == 0
+
+
 def test_prompt_and_description_together_are_warned_of(sing, stems) -> None:
     done = sing("--genre", "Rock", "--tags", "female, jazz", "--json")
     assert BOTH_GIVEN in done.json["warnings"]
@@ -97,12 +107,14 @@ def test_prompt_and_description_together_are_warned_of(sing, stems) -> None:
 
 MISTAKES = {
     "recording and genre": (("--prompt", "{song}", "--genre", "Pop"), "exclude each other"),
-    "unknown genre": (("--genre", "Polka"), "choose one of Pop"),
+    "unknown genre": (("--genre", "Polka"), "use one of Pop"),
     "no such file": (("--prompt", "nowhere.mp3"), "no such audio file"),
     "no audio": (("--prompt", "lyrics.txt"), "choose a file with an audio track"),
     "start without recording": (("--prompt-start", "3"), "name one with --prompt"),
+    "start 0 without recording": (("--prompt-start", "0"), "name one with --prompt"),
     "faithful without recording": (("--faithful-prompt",), "name one with --prompt"),
     "language without genre": (("--language", "zh"), "name its genre with --genre"),
+    "name too long": (("--prompt", "x" * 300), "correct its name"),
     "start behind the end": (("--prompt-vocal", "{song}", "--prompt-start", "99"), "start earlier"),
     "negative start": (("--prompt-vocal", "{song}", "--prompt-start", "-1"), "choose 0 or later"),
     "too long": (("--prompt-vocal", "{song}", "--prompt-seconds", "11"), "0.04 to 10 s"),
@@ -151,8 +163,63 @@ def test_batches_take_recordings_and_genres(run, tmp_path) -> None:
     told = {entry["idx"]: entry for entry in entries}
     assert told["a"]["status"] == told["b"]["status"] == "done", done.err
     assert told["a"]["prompt"].startswith("0.5 s") and told["b"]["prompt"].startswith("stored prompt: Jazz")
-    for idx, words in (("c", "no such audio file"), ("d", "exclude each other"), ("e", "choose one of")):
+    for idx, words in (("c", "no such audio file"), ("d", "exclude each other"), ("e", "use one of")):
         assert told[idx]["status"] == "failed" and words in told[idx]["error"]
+
+
+def test_strange_paths_cost_their_own_line_only(tmp_path) -> None:
+    paths = ("x" * 5000, "~nobody-here/song.mp3", "a\0b.mp3")
+    lines = [{"idx": f"{n}", "gt_lyric": "[verse] La.", "prompt_audio_path": p} for n, p in enumerate(paths)]
+    (tmp_path / "songs.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    defaults = Defaults(tmp_path / "out", 0, None, "mixed", "flac", tmp_path)
+    for line in read_songs(tmp_path / "songs.jsonl", defaults):
+        problem = line.problem
+        if line.request is not None:
+            with pytest.raises(UserError) as caught:
+                line.request.check(overwrite=False)
+            problem = str(caught.value)
+        assert problem and "\n" not in problem
+
+
+def test_a_list_reads_each_recording_once_before_it_begins(stems, monkeypatch) -> None:
+    read = []
+    monkeypatch.setattr(songgen_core.cli.prompt, "read_recording", read.append)
+    for seed in range(5):
+        PromptRequest({"song": stems[0]}, seed=seed).check("")
+    assert len(read) == 1
+    stems[0].write_bytes(b"changed")
+    PromptRequest({"song": stems[0]}).check("")
+    assert len(read) == 2
+
+
+def test_recordings_of_a_list_share_one_prompt(tmp_path) -> None:
+    lines = [{"idx": f"{n}", "gt_lyric": "[verse] La.", "prompt_audio_path": "a.mp3"} for n in range(2)]
+    (tmp_path / "songs.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    defaults = Defaults(tmp_path / "out", 0, None, "mixed", "flac", tmp_path)
+    one, two = (line.request for line in read_songs(tmp_path / "songs.jsonl", defaults))
+    assert one.seed != two.seed and one.prompt.options == two.prompt.options
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("SONGGEN_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert prompt_cache().folder.is_absolute()
+
+
+def test_too_little_memory_is_told_in_one_line(run, stems, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(SongReader, "encode", fail)
+    monkeypatch.setattr(SongCodec, "render", fail)
+    save_codes("codes.safetensors", torch.zeros(1, 3, 5, dtype=torch.long))
+    for command in (("encode", "--vocal", stems[0], "-o", "x.safetensors"), ("decode", "codes.safetensors")):
+        done = run(*command, *(("-o", "x.wav") if command[0] == "decode" else ()), "--model", "selftest")
+        assert done.code == 1 and "too little memory; use --low-memory" in done.errors[0]
 
 
 def test_encode_and_decode(run, stems, tmp_path) -> None:
@@ -180,6 +247,7 @@ CODEC_MISTAKES = {
     "nothing named": (("encode", "-o", "x.safetensors"), "no recording is named"),
     "wrong suffix": (("encode", "{song}", "-o", "x.pt"), "must end in .safetensors"),
     "target is there": (("encode", "{song}", "-o", "{codes}"), "use --overwrite"),
+    "no place for it": (("encode", "{song}", "-o", "{codes}/x.safetensors"), "cannot be written"),
     "variant": (("encode", "{song}", "-o", "x.safetensors", "--variant", "base"), "leave it out"),
     "no codes": (("decode", "nowhere.safetensors", "-o", "x.wav"), "no such file of codes"),
     "an audio file": (("decode", "{song}", "-o", "x.wav"), "no file of codes"),

@@ -32,6 +32,7 @@ PLAYER = "[...document.querySelectorAll('audio')].some(a => a.src.includes('/vie
 def page(comfy: Client):
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not there; CHROMIUM names a Chromium or Chrome")
+    recordings.write_song(comfy.base / "input" / "recording.flac", 2)  # what the examples name
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
@@ -44,14 +45,15 @@ def page(comfy: Client):
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_an_example_loads_without_errors_and_overlaps(page, comfy, name):
-    recordings.write_song(comfy.base / "input" / "recording.flac", 2)  # what the examples name
+def test_an_example_loads_without_errors_and_overlaps(page, name):
     workflow = ui_workflow(name)
     loaded = load(page, workflow)
     assert loaded["missing"] == []
     assert len(loaded["prompt"]) == len(workflow["nodes"]) - 1  # the note is none of them
     assert overlapping(loaded["boxes"]) == []
     if folder := os.environ.get("SCREENSHOTS"):
+        page.keyboard.press("Escape")  # the templates, which a new user is shown
+        page.wait_for_timeout(1000)
         page.screenshot(path=Path(folder, f"{name}.png"))
 
 

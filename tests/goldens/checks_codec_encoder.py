@@ -24,6 +24,7 @@ from songgen_core.generation.segments import (
     encode_streams,
     limit_peak,
     mono_segments,
+    peak_of,
     segments,
 )
 from songgen_core.layers.conformer import Conformer
@@ -239,7 +240,7 @@ def check_segmentation(folder: Path, meta: dict) -> None:
         check_segmentation_row(row, rate, size, recorded)
     for name in [n for n in inputs if n.startswith("peak")]:
         expected = recorded.pop(name)
-        assert_close(limit_peak(inputs[name][0])[None], expected, 1e-7 * expected.abs().max().item(), name)
+        assert_close(limited(inputs[name][0])[None], expected, 1e-7 * expected.abs().max().item(), name)
     for sep in meta["sep"]:
         check_pair(sep, inputs, recorded, rate, size)
     for length, expected in meta["output_len_48k"]:
@@ -247,6 +248,10 @@ def check_segmentation(folder: Path, meta: dict) -> None:
     lost = [k for k in range(1, 2001) if code_length(1920 * k) != k + 1]
     assert lost == meta["multiples_of_1920_where_double_rounding_bites"]
     assert not recorded, f"recorded tensors without a check: {sorted(recorded)}"
+
+
+def limited(clip: Tensor) -> Tensor:
+    return limit_peak(clip, peak_of(clip))
 
 
 def numbered_codes(start: int):
@@ -264,7 +269,7 @@ def check_segmentation_row(row: dict, rate: int, size: int, recorded: dict[str, 
         return
     expected = recorded.pop(f"idx_{channels}ch_{length}")
     cut = segments if channels == 2 else mono_segments
-    actual = torch.stack(cut(clip, size, len(expected)))
+    actual = torch.stack([*cut(clip, size, len(expected))])
     assert_same(actual.to(expected.dtype), expected, f"segments of {row}")
     quiet = torch.zeros(channels, length)
     codes = encode_streams([numbered_codes(0)], [quiet], sample_rate=rate, split_mono=True)[0, 0].tolist()
@@ -279,7 +284,7 @@ def check_pair(sep: dict, inputs: dict, recorded: dict, rate: int, size: int) ->
     shorter = min(c.shape[-1] for c in clips)
     for stem, clip in zip(("vocal", "bgm"), clips):
         expected = recorded.pop(f"{name}_{stem}_segments")
-        actual = torch.stack(segments(limit_peak(clip)[..., :shorter], size, len(expected)))
+        actual = torch.stack([*segments(limited(clip)[..., :shorter], size, len(expected))])
         assert_close(actual, expected, 1e-7 * expected.abs().max().item(), f"{name} {stem}")
     codes = encode_streams([numbered_codes(0), numbered_codes(100000)], clips, sample_rate=rate)
     assert codes.shape == (1, 2, sep["output_len"])
@@ -321,7 +326,7 @@ def check_e2e_1rvq(folder: Path, meta: dict) -> None:
         check_codes(codes, recorded.pop(f"{name}.codes"), recorded.pop(f"{name}.margin"), seen)
         expected = recorded.pop(f"{name}.hidden{meta['layer']}_every20")
         cut = segments if clip["channels"] == 2 else mono_segments
-        batch = torch.stack(cut(limit_peak(wave), 40 * 48000, len(expected)))
+        batch = torch.stack([*cut(limited(wave), 40 * 48000, len(expected))])
         check_hidden(encoder, batch, meta["layer"], expected, meta)
         check_inside(encoder, folder, batch, name, recorded, meta)
     check_share(seen)
@@ -346,7 +351,7 @@ def check_e2e_septoken(folder: Path, meta: dict) -> None:
             expected, margin = recorded.pop(f"{name}.codes_{stem}"), recorded.pop(f"{name}.margin_{stem}")
             check_codes(codes[:, k : k + 1], expected, margin, seen)
             hidden = recorded.pop(f"{name}.hidden{taps[k]}_{stem}_every20")
-            batch = torch.stack(segments(limit_peak(waves[k])[..., :shorter], 40 * 48000, len(hidden)))
+            batch = torch.stack([*segments(limited(waves[k])[..., :shorter], 40 * 48000, len(hidden))])
             check_hidden(encoder, batch, taps[k], hidden, meta)
     check_share(seen)
     assert not recorded, f"recorded tensors without a check: {sorted(recorded)}"

@@ -7,6 +7,8 @@ import sys
 import pytest
 import torch
 
+from songgen_core.generation.segments import segments
+from songgen_core.layers import resample as module
 from songgen_core.layers.resample import resample, sinc_kernel
 
 
@@ -33,6 +35,24 @@ def test_resampling_keeps_a_tone_and_its_level() -> None:
     expected = torch.sin(2 * torch.pi * 1000 * torch.arange(48000) / 48000)
     assert made.shape == (48000,)
     assert (made - expected)[1000:-1000].abs().max() < 2e-3
+
+
+@pytest.mark.parametrize(
+    "rates", [(44100, 48000), (8000, 48000), (192000, 48000), (48000, 44100), (11025, 48000)]
+)
+def test_blocks_leave_no_trace(rates: tuple[int, int], monkeypatch) -> None:
+    audio = torch.randn(2, 20001, generator=torch.Generator().manual_seed(0))
+    whole, passes = resample(audio, *rates), []
+    for block in (1, 1000, 5000):
+        monkeypatch.setattr(module, "_BLOCK", block)
+        made = resample(audio, *rates, on_block=lambda: passes.append(1))
+        torch.testing.assert_close(made, whole, atol=1e-6, rtol=0)
+    assert len(passes) > 10
+
+
+def test_segments_are_made_one_at_a_time() -> None:
+    """Or an hour of sound would lie in memory twice."""
+    assert next(iter(segments(torch.ones(1, 3), 5, 10**9))).shape == (2, 5)
 
 
 def test_equal_rates_change_nothing_and_bad_ones_are_refused() -> None:

@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from songgen_core import (
     AudioError,
     Cancelled,
+    CheckpointError,
     Progress,
     PromptOptions,
     Recording,
@@ -21,6 +24,7 @@ from songgen_core.prompts import recording as module
 from songgen_core.prompts.cache import PromptCache, fingerprint_of
 from songgen_core.prompts.clip import clips_of_stems, cut_clip
 from songgen_core.prompts.prompt import Prompt
+from songgen_core.prompts.readers import PromptReaders
 from songgen_core.selftest import selftest_encoders
 
 RATE = 48000
@@ -131,6 +135,10 @@ BAD = {
         "must be float",
     ),
     "no rate": (lambda: Source(vocal=Recording(tone(1.0), 0)), "sample_rate is 0"),
+    "which one": (
+        lambda: Source(vocal=stems().vocal, bgm=Recording(torch.zeros(2, 0), RATE)),
+        "bgm: the recording is empty",
+    ),
     "less than a frame": (lambda: Source(vocal=Recording(tone(0.03), RATE)), "give 0.04 s at least"),
 }
 
@@ -144,11 +152,84 @@ def test_bad_recordings_are_refused(name: str, pipeline: SongPipeline) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"seconds": 0.0}, {"seconds": 10.5}, {"seconds": math.nan}, {"start": -1.0}]
+    "options",
+    [
+        *({"seconds": 0.0}, {"seconds": 10.5}, {"seconds": math.nan}),
+        *({"start": -1.0}, {"start": math.inf}, {"start": math.nan}),
+    ],
 )
 def test_bad_options_are_refused(options: dict) -> None:
     with pytest.raises(UserError):
         PromptOptions(**options)
+
+
+def test_a_start_at_the_very_end_is_refused_before_any_network_runs() -> None:
+    networks = {"separator": None, "encoders": None}  # a call of them would fail
+    with pytest.raises(AudioError, match=r"the recording is 3\.000 s long; start earlier"):
+        source = Source(song=Recording(tone(3.0), RATE))
+        module.make_prompt(source, PromptOptions(start=3.0 - 1 / RATE), **networks)
+    with pytest.raises(AudioError, match=r"recording of the accompaniment is 2\.000 s long; start"):
+        source = Source(vocal=Recording(tone(3.0), RATE), bgm=Recording(tone(2.0), RATE))
+        module.make_prompt(source, PromptOptions(start=2.5), **networks)
+
+
+def test_the_best_part_lies_in_all_recordings(pipeline: SongPipeline) -> None:
+    loud_end = torch.cat([0.01 * tone(30.0), tone(15.0)], dim=1)
+    source = Source(vocal=Recording(loud_end, RATE), bgm=Recording(tone(12.0), RATE))
+    assert module.part_of(source, PromptOptions()).start <= 2.0
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5])
+def test_bad_seeds_are_refused(pipeline: SongPipeline, seed) -> None:
+    with pytest.raises(UserError, match="seed is"):
+        pipeline.codec.prompt_of(stems(), PromptOptions(start=0.0, seed=seed))
+    with pytest.raises(UserError, match="seed is"):
+        pipeline.codec.encode(stems(), seed=seed)
+
+
+def test_silence_is_what_the_encoders_hear_none_of() -> None:
+    inverted = tone(1.0) * torch.tensor([[1.0], [-1.0]])
+    for samples in (torch.zeros(2, RATE), inverted, torch.full((1, RATE), 0.3)):
+        assert module.part_of(Source(song=Recording(samples, RATE)), PromptOptions()).is_silent
+    assert not module.part_of(Source(song=Recording(tone(1.0), RATE)), PromptOptions()).is_silent
+
+
+def test_callers_may_change_what_they_get(pipeline: SongPipeline) -> None:
+    source = stems(1.0)
+    before = source.vocal.samples.clone()
+    prompt = pipeline.codec.prompt_of(source, PromptOptions(start=0.0))
+    part = module.part_of(source, PromptOptions(start=0.0))
+    for tensor in (prompt.codes, *prompt.latents.values(), pipeline.codec.encode(source), part.mix):
+        tensor.add_(1)
+    assert torch.equal(source.vocal.samples, before)
+    mono = module.part_of(Source(song=Recording(tone(1.0, channels=1), RATE)), PromptOptions(start=0.0))
+    mono.mix.add_(1)  # two channels of their own
+
+
+def test_a_long_recording_can_be_stopped_while_it_is_resampled() -> None:
+    source = Source(vocal=Recording(tone(60.0, rate=44100), 44100))
+    calls = iter([False])
+    with pytest.raises(Cancelled):
+        module.encode_song(source, separator=None, encoders=None, cancelled=lambda: next(calls, True))
+
+
+def test_whole_recordings_are_encoded_without_tf32(pipeline: SongPipeline, monkeypatch) -> None:
+    entered = []
+
+    @contextmanager
+    def exact(device: torch.device) -> Iterator[None]:
+        entered.append(device)
+        yield
+
+    monkeypatch.setattr(module, "exact_float32", exact)
+    pipeline.codec.encode(stems(0.1))
+    assert entered == [torch.device("cpu")]
+
+
+def test_stems_of_different_lengths_are_told_of(pipeline: SongPipeline, caplog) -> None:
+    source = Source(vocal=Recording(tone(3.0), RATE), bgm=Recording(tone(1.0), RATE))
+    assert pipeline.codec.encode(source).shape[-1] == 25
+    assert "only the first 1.0 s are in all" in caplog.text
 
 
 def test_progress_and_cancel(pipeline: SongPipeline) -> None:
@@ -208,6 +289,48 @@ def test_a_damaged_entry_is_made_anew_and_a_locked_folder_does_no_harm(tmp_path,
     (tmp_path / "file").write_text("in the way")
     blocked.save("abc", prompt)
     assert "was not kept" in caplog.text
+
+
+def test_a_folder_that_may_only_be_read_serves(tmp_path, monkeypatch, caplog) -> None:
+    cache = PromptCache(tmp_path)
+    cache.save("abc", Prompt(torch.zeros(1, 3, 5, dtype=torch.long), about="x"))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert cache.load("abc").about == "x" and not caplog.records
+
+
+def test_a_file_that_another_process_removes_is_no_failure(tmp_path, caplog) -> None:
+    (tmp_path / "0.safetensors").symlink_to("gone")
+    PromptCache(tmp_path).save("abc", Prompt(torch.zeros(1, 3, 5, dtype=torch.long)))
+    assert PromptCache(tmp_path).load("abc") and not caplog.records
+
+
+def test_without_a_cache_nothing_is_hashed(pipeline: SongPipeline, monkeypatch) -> None:
+    monkeypatch.setattr(module, "cache_key", None)  # a call of it would fail
+    monkeypatch.setattr(PromptReaders, "fingerprint", None)
+    pipeline.codec.prompt_of(stems(0.1), PromptOptions(start=0.0))
+
+
+def test_another_separator_makes_another_prompt(tmp_path) -> None:
+    for name in ("mixed_codec", "codec", "vae", "separator"):
+        (tmp_path / name).write_bytes(name.encode())
+
+    class Files:
+        codec, vae = tmp_path / "codec", tmp_path / "vae"
+
+        def find(self, kind: str):
+            if not (tmp_path / kind).exists():
+                raise CheckpointError(kind)
+            return tmp_path / kind
+
+    one = PromptReaders(Files()).fingerprint()
+    (tmp_path / "separator").write_bytes(b"another")
+    two = PromptReaders(Files()).fingerprint()
+    (tmp_path / "separator").unlink()
+    assert len({one, two, PromptReaders(Files()).fingerprint()}) == 3
 
 
 def test_the_oldest_prompts_go(tmp_path) -> None:
