@@ -10,9 +10,9 @@ import torch
 from comfy_api.v0_0_2 import io
 
 from ..songgen_core import FRAME_RATE, UserError
-from ..songgen_core.codec import MAX_SEED
 from ..songgen_core.codes_file import SUFFIX, load_codes, save_codes
 from ..songgen_core.prompts.recording import encode_song
+from ..songgen_core.seeds import MAX_SEED
 from . import host
 from ._compat import inp, schema
 from .save import check_prefix, prefix_problem
@@ -45,7 +45,7 @@ class EncodeAudioTokens(io.ComfyNode):
                     default=0,
                     min=0,
                     max=MAX_SEED,
-                    control_after_generate=True,
+                    control_after_generate=False,
                     tooltip="Draws how the separator shifts the recording; it changes little.",
                 ),
                 io.Audio.Input("audio", optional=True, tooltip="A song, of any sample rate and channels."),
@@ -77,6 +77,7 @@ class EncodeAudioTokens(io.ComfyNode):
     ) -> io.NodeOutput:
         source, notes = source_of(audio, vocal, bgm)
         progress = host.NodeProgress(cls)
+        model.readers.check()
         codes = encode_song(
             source,
             separator=model.readers.separator,
@@ -190,9 +191,11 @@ class LoadTokens(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, path: str | None = None) -> bool | str:
+    def validate_inputs(cls, file: str | None = None, path: str | None = None) -> bool | str:
+        """In place of ComfyUI's own check: with a linked path (None), `file` may say what was there once."""
+        name = path or (None if file == NOTHING else file)
         try:
-            return not path or bool(path_of(path))
+            return not name or bool(path_of(name))
         except UserError as error:
             return str(error)
 
@@ -239,6 +242,6 @@ def path_of(name: str) -> Path:
         inside = False
     if not inside or path.suffix != SUFFIX:
         raise UserError(
-            f"'{name[:80]}' is no {SUFFIX} file inside ComfyUI's input or output folder; choose one there"
+            f"{name[:80]!r} is no {SUFFIX} file inside ComfyUI's input or output folder; choose one there"
         )
     return path

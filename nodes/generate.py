@@ -7,10 +7,10 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..songgen_core import FRAME_RATE, OUTPUTS, OutputType, SamplingOptions, write_codes
-from ..songgen_core.codec import MAX_SEED
 from ..songgen_core.configs import LeLMConfig
 from ..songgen_core.pipeline import default_sampling
 from ..songgen_core.prompts.prompt import BOTH_GIVEN, Prompt
+from ..songgen_core.seeds import MAX_SEED
 from ..songgen_core.selftest import NOTICE
 from ..songgen_core.text.lyrics import Song
 from ..songgen_core.text.tags import Description

@@ -26,6 +26,7 @@ from ..songgen_core.prompts.cache import PromptCache
 from ..songgen_core.prompts.prompt import PromptEncoders
 from ..songgen_core.prompts.readers import PromptReaders
 from ..songgen_core.text.bpe import TextTokenizers
+from .managed import manage_layers
 
 FOLDER = "songgen"  # under ComfyUI/models, and the key in extra_model_paths.yaml
 _OTHER_FOLDERS = ("SongGeneration",)  # where people who had the models before keep them
@@ -56,19 +57,24 @@ class Readers:
     def loaded(self) -> list[ModelPatcher]:
         return [*self._encoders, *self._separator]
 
+    def check(self) -> None:
+        """That what reads recordings is on the disk, before a long separation. Raises CheckpointError."""
+        if self.core.files is not None:
+            self.core.files.find("mixed_codec")
+
     def encoders(self, on_progress: OnProgress) -> tuple[PromptEncoders, torch.device]:
         """What reads recordings, on its device. Raises CheckpointError."""
         with torch.inference_mode(False):  # as in LoadLeVoModel
             encoders = self.core.encoders(on_progress, stop_if_cancelled)
-        self._encoders = self._encoders or [managed(network) for network in encoders.networks]
-        return encoders, place(self._encoders, _ENCODER_MEMORY)
+        self._encoders = self._encoders or [whole(network) for network in encoders.networks]
+        return encoders, place_whole(self._encoders, _ENCODER_MEMORY)
 
     def separator(self) -> tuple[nn.Module, torch.device]:
         """HTDemucs on its device. Raises CheckpointError, UserError without the package demucs."""
         stop_if_cancelled()
         with torch.inference_mode(False):
             network = self.core.separator()
-        self._separator = self._separator or [managed(network)]
+        self._separator = self._separator or [whole(network)]
         return network, place_separator(self._separator[0])
 
 
@@ -125,7 +131,7 @@ def prompt_cache() -> PromptCache:
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
     """`value`, or UserError: not every supported ComfyUI checks combo values that come over the API."""
     if value not in allowed:
-        raise UserError(f"{name} is '{str(value)[:80]}'; choose one of {', '.join(allowed)}")
+        raise UserError(f"{name} is {str(value)[:80]!r}; choose one of {', '.join(allowed)}")
     return value
 
 
@@ -141,12 +147,31 @@ def compute_dtype(name: str) -> torch.dtype:
 
 
 def managed(network: nn.Module) -> ModelPatcher:
-    """A network under ComfyUI's memory management. Never the dynamic patcher: our layers are plain torch."""
+    """A network that ComfyUI may keep on the card in part: layers without room stay in RAM and are copied at
+    each use. Never the dynamic patcher: the weights of a raw parameter would not be paged in."""
+    return _patcher(manage_layers(network))
+
+
+def whole(network: nn.Module) -> ModelPatcher:
+    """A small network with layers of other libraries' making, on the card as a whole or not at all."""
+    return _patcher(network)
+
+
+def _patcher(network: nn.Module) -> ModelPatcher:
     return ModelPatcher(network, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())
 
 
 def place(patchers: Sequence[ModelPatcher], working_memory: int) -> torch.device:
-    """Bring networks to their device, with `working_memory` bytes to spare; returns the device."""
+    """Bring managed networks to their device, as much of them as leaves `working_memory` bytes to spare.
+
+    Returns the device.
+    """
+    mm.load_models_gpu(list(patchers), memory_required=working_memory)
+    return patchers[0].load_device
+
+
+def place_whole(patchers: Sequence[ModelPatcher], working_memory: int) -> torch.device:
+    """Bring whole networks to their device, with `working_memory` bytes to spare; returns the device."""
     mm.load_models_gpu(list(patchers), memory_required=working_memory, force_full_load=True)
     for patcher in patchers:
         # --novram leaves plain layers where they are; a network cannot run half on the card.
@@ -156,7 +181,7 @@ def place(patchers: Sequence[ModelPatcher], working_memory: int) -> torch.device
 
 
 def place_separator(patcher: ModelPatcher) -> torch.device:
-    return place([patcher], _SEPARATOR_MEMORY)
+    return place_whole([patcher], _SEPARATOR_MEMORY)
 
 
 def lm_memory(model: SongModel, duration: float) -> int:

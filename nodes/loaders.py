@@ -131,7 +131,7 @@ class LoadLeVoModel(io.ComfyNode):
             files = files_of(model, variant)
             parts = (files.weights, files.config, files.codec, files.vae)
             return host.state_of(p for p in parts if p is not None)
-        except UserError as error:
+        except (UserError, OSError) as error:
             return str(error)
 
     @classmethod
@@ -215,9 +215,9 @@ def published_of(weights: Path) -> str | None:
 
 def check_model(model: str) -> str:
     """`model`, or UserError unless it was found, is a published one or the self-test model."""
-    if model not in VARIANTS and model not in (choices := model_choices()):
+    if str(model) not in VARIANTS and model not in (choices := model_choices()):
         raise UserError(
-            f"model '{str(model)[:80]}' was not found; choose one of {', '.join(choices)}, or put it with"
+            f"model {str(model)[:80]!r} was not found; choose one of {', '.join(choices)}, or put it with"
             f" codec and VAE into {host.model_roots()[0]} (see Models in the README) and press R"
         )
     return model

@@ -4,11 +4,11 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..songgen_core.codec import MAX_SEED
 from ..songgen_core.configs import SAMPLE_RATE
 from ..songgen_core.prompts.presets import GENRES
 from ..songgen_core.prompts.prompt import PROMPT_SECONDS
 from ..songgen_core.prompts.recording import SILENT, Part, PromptOptions, make_prompt, part_of
+from ..songgen_core.seeds import MAX_SEED
 from ..songgen_core.text.lyrics import detect_language
 from . import host
 from ._compat import inp, schema
@@ -43,7 +43,7 @@ class AudioPrompt(io.ComfyNode):
                     default=0,
                     min=0,
                     max=MAX_SEED,
-                    control_after_generate=True,
+                    control_after_generate=False,  # another prompt after each run is another song
                     tooltip="Noise of the encoding and of the separation; it changes little.",
                 ),
                 inp(

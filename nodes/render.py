@@ -8,8 +8,8 @@ from comfy_api.v0_0_2 import io
 
 from ..songgen_core import RenderOptions, render_audio
 from ..songgen_core.audio import limiter
-from ..songgen_core.codec import MAX_SEED
 from ..songgen_core.prompts.prompt import RENDERED, Prompt
+from ..songgen_core.seeds import MAX_SEED
 from . import host
 from ._compat import inp, schema
 from .sockets import CodesSocket, PromptSocket, SongModelSocket, to_audio

@@ -108,7 +108,7 @@ def check_prefix(prefix: str) -> str:
     path = PureWindowsPath(prefix)  # knows drives and both kinds of slashes, on every system
     if path.anchor or ".." in path.parts:
         raise UserError(
-            f"filename_prefix '{prefix[:80]}' leads out of the output folder; use a name or folders inside"
+            f"filename_prefix {prefix[:80]!r} leads out of the output folder; use a name or folders inside"
             " it, without .."
         )
     bad = next((c for c in prefix if c in _BAD_CHARACTERS or not c.isprintable()), None)

@@ -11,7 +11,7 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..songgen_core import AudioError
-from ..songgen_core.audio.resample import resample_pyav
+from ..songgen_core.audio.resample import check_recording, resample_pyav
 from ..songgen_core.prompts.recording import Recording, Source
 
 Audio = dict[str, Any]
@@ -64,9 +64,17 @@ def source_of(audio: Audio | None, vocal: Audio | None, bgm: Audio | None) -> tu
         takes, rate = takes_of(recording, name)
         if len(takes) > 1:
             notes.append(f"{name} holds {len(takes)} takes; the first one is used")
-        given[name] = Recording(to_stereo(takes[0], rate), rate)
+        given[name] = _recording(takes[0], rate, name)
     source = Source(given.get("audio"), given.get("vocal"), given.get("bgm"))
     return source, [*notes, _origin(source)]
+
+
+def _recording(take: Tensor, rate: int, source: str) -> Recording:
+    try:
+        check_recording(take, rate)
+    except AudioError as error:
+        raise AudioError(f"{source}: {error}") from error
+    return Recording(to_stereo(take, rate), rate)
 
 
 def _origin(source: Source) -> str:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from ..songgen_core import UserError
 from ..songgen_core.audio.resample import two_channels
 from ..songgen_core.checkpoint.layout import find_shared
-from ..songgen_core.codec import MAX_SEED
 from ..songgen_core.progress import OnProgress
 from ..songgen_core.prompts.load_separator import load_separator, selftest_separator
 from ..songgen_core.prompts.separation import split_stems
+from ..songgen_core.seeds import MAX_SEED
 from ..songgen_core.selftest import SELFTEST
 from . import host
 from ._compat import inp, schema
@@ -58,7 +58,7 @@ class SeparateAudio(io.ComfyNode):
                     default=0,
                     min=0,
                     max=MAX_SEED,
-                    control_after_generate=True,
+                    control_after_generate=False,
                     tooltip="Draws the shifts; it changes hardly anything.",
                 ),
                 inp(
@@ -109,7 +109,7 @@ class SeparateAudio(io.ComfyNode):
         """State of the weights, where they are found."""
         try:
             return SELFTEST if separator == SELFTEST else host.state_of([separator_file()])
-        except UserError as error:
+        except (UserError, OSError) as error:
             return str(error)
 
     @classmethod
@@ -123,12 +123,13 @@ class SeparateAudio(io.ComfyNode):
     ) -> io.NodeOutput:
         host.check_choice("separator", separator, (AUTO, SELFTEST))
         takes, rate = takes_of(audio, "audio")
-        network, progress = separator_of(separator), host.NodeProgress(cls)
-        device = host.place_separator(host.managed(network))
+        # Held to the end: ComfyUI takes a network whose patcher is gone for a leak.
+        patcher, progress = host.whole(separator_of(separator)), host.NodeProgress(cls)
+        device = host.place_separator(patcher)
         parts = []
         for number, take in enumerate(takes):
             report = host.share_of(progress, number, len(takes))
-            parts.append(_separated(network, take, rate, seed, shifts, overlap, device, report))
+            parts.append(_separated(patcher.model, take, rate, seed, shifts, overlap, device, report))
         return io.NodeOutput(*(to_audio(torch.stack(stem), rate) for stem in zip(*parts)))
 
 

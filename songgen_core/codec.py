@@ -35,8 +35,8 @@ from .prompts.cache import PromptCache
 from .prompts.prompt import Prompt, PromptEncoders, check_prompt
 from .prompts.readers import PromptReaders
 from .prompts.recording import PromptOptions, Source, encode_song, make_prompt
+from .seeds import check_seed
 
-MAX_SEED = 2**64 - 1
 _CHUNK_FRAMES, _CHUNK_OVERLAP = 128, 32  # of VAE decoding: 5 s at a time bound its memory
 
 
@@ -57,12 +57,6 @@ class RenderOptions:
             raise UserError(f"steps is {self.num_steps}; choose a whole number from 1 to 200")
         if not 0.0 <= self.guidance_scale <= 100.0:
             raise UserError(f"guidance scale is {self.guidance_scale}; choose a value from 0 to 100")
-
-
-def check_seed(seed: int) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise UserError(f"seed is {seed!r}; choose a whole number from 0 to {MAX_SEED}")
-    return seed
 
 
 @torch.inference_mode()
@@ -167,7 +161,6 @@ class SongReader:
 
         Raises AudioError, CheckpointError, UserError, Cancelled.
         """
-        check_seed(options.seed)
         with ExitStack() as stack:
             return make_prompt(
                 source,
@@ -189,7 +182,6 @@ class SongReader:
         cancelled: IsCancelled = never_cancelled,
     ) -> Tensor:
         """A recording of any length -> codes [1, 3, T] int64, for `render`. Errors as `prompt_of`."""
-        check_seed(seed)
         with ExitStack() as stack:
             return encode_song(
                 source,

@@ -44,12 +44,14 @@ def save_codes(path: str | os.PathLike[str], codes: Tensor, notes: Mapping[str, 
 def load_codes(path: str | os.PathLike[str]) -> tuple[Tensor, dict[str, str]]:
     """Codes [1, 3, T] int64 and the notes of a file of codes. Raises UserError."""
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file of codes; check the name and the folder")
     try:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file of codes; check the name and the folder")
         with safe_open(path, framework="pt") as file:
             notes = dict(file.metadata() or {})
             codes = file.get_tensor("codes") if "codes" in set(file.keys()) else None
+    except UserError:
+        raise
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is damaged or no file of codes ({error}); make it again") from error
     if codes is None or notes.get("format") != _FORMAT:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .checkpoint.layout import find_model
 from .checkpoint.load_model import load_networks
-from .codec import RenderOptions, SongCodec, check_seed
+from .codec import RenderOptions, SongCodec
 from .configs import FRAME_RATE, LeLMConfig, OutputType
 from .devices import choose_device, choose_dtype, placed
 from .errors import UserError
@@ -37,6 +37,7 @@ from .progress import (
 )
 from .prompts.prompt import Prompt
 from .prompts.readers import PromptReaders
+from .seeds import check_seed
 from .selftest import NOTICE, SELFTEST, selftest_networks
 from .text.bpe import TextTokenizers
 from .text.lyrics import Song

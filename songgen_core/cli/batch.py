@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..codec import check_seed
 from ..errors import Cancelled, UserError
 from ..pipeline import SongPipeline
 from ..progress import IsCancelled
+from ..seeds import check_seed
 from .model import ChosenModel, choose_model
 from .options import Interrupted
 from .show import Console, duration_text

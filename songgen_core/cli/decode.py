@@ -4,9 +4,10 @@ import time
 from argparse import Namespace
 
 from .. import __version__
-from ..codec import RenderOptions, check_seed
+from ..codec import RenderOptions
 from ..codes_file import load_codes
 from ..configs import FRAME_RATE
+from ..seeds import check_seed
 from .codec import choose_codec
 from .show import Console, duration_text
 from .song import check_target, memory_advice, save_tracks, targets_of

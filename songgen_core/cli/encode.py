@@ -5,10 +5,10 @@ from argparse import Namespace
 from pathlib import Path
 
 from .. import __version__
-from ..codec import check_seed
 from ..codes_file import SUFFIX, save_codes
 from ..configs import FRAME_RATE
 from ..errors import UserError
+from ..seeds import check_seed
 from .codec import choose_codec
 from .prompt import check_recording_networks, source_of
 from .show import Console, duration_text

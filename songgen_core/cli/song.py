@@ -15,12 +15,13 @@ from torch import Tensor
 
 from .. import SamplingOptions, __version__
 from ..audio.files import SavedAudio, format_name, save_audio
-from ..codec import RenderOptions, check_seed
+from ..codec import RenderOptions
 from ..configs import LeLMConfig, OutputType
 from ..errors import AudioError, UserError
 from ..pipeline import SongPipeline, SongResult, check_duration, default_sampling
 from ..progress import IsCancelled, OnProgress
 from ..prompts.prompt import Prompt
+from ..seeds import check_seed
 from ..text.lyrics import Song, estimate_seconds
 from ..text.tags import Description
 from .options import SAMPLING

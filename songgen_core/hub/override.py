@@ -8,6 +8,7 @@ They stand in the JSON file that $SONGGEN_REGISTRY names, else in `registry.json
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +44,7 @@ def _matches(pattern: str) -> Callable[[Any], bool]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _is_path(value: Any) -> bool:

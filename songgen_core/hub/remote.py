@@ -4,7 +4,9 @@ huggingface_hub makes the addresses and sessions (tokens, proxies, mirrors, offl
 is not used: it cannot be stopped within a second, and it tells its progress to tqdm only.
 """
 
+import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -82,7 +84,9 @@ class Hub:
             with _response(session, self._url(file), headers, self._timeout) as response:
                 if response.status_code != 416:
                     self._utils.hf_raise_for_status(response)
-                    place = start if response.status_code == 206 else 0
+                    place = _first_byte(response, start)
+                    if place not in (0, start):
+                        raise Trouble(f"{self.host} sends another part of {file.source} than was asked for")
                     for piece in _pieces(response):
                         yield place, piece
                         place += len(piece)
@@ -116,6 +120,10 @@ class Hub:
             raise Trouble(
                 f"the connection to {self.host} failed ({_reason(error)}); check network, proxy and firewall,"
                 " or set HF_ENDPOINT to a mirror"
+            ) from error
+        except ValueError as error:  # a name that huggingface_hub refuses, a size that is no number
+            raise DownloadError(
+                f"{file.source} cannot be had from {self.host} ({_reason(error)}); {_ELSEWHERE}"
             ) from error
 
     def _refusal(self, response: Any, file: RemoteFile) -> Exception:
@@ -181,6 +189,14 @@ def _response(session: Any, url: str, headers: dict[str, str], timeout: float) -
             yield response
 
 
+def _first_byte(response: Any, asked: int) -> int:
+    """Place of the body in the file, when the bytes from `asked` on were asked for."""
+    if response.status_code != 206:
+        return 0
+    told = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return int(told[1]) if told else asked
+
+
 def _pieces(response: Any) -> Iterator[bytes]:
     if hasattr(response, "iter_content"):
         yield from response.iter_content(_CHUNK)
@@ -199,7 +215,8 @@ def _reason(error: BaseException) -> str:
 def _seconds(retry_after: str | None) -> float | None:
     """Seconds or a date -> seconds from now."""
     try:
-        return max(float(retry_after or ""), 0.0)
+        seconds = float(retry_after or "")
+        return max(seconds, 0.0) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:

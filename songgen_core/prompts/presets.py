@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..checkpoint.files import TORCH_SUFFIXES, check_file, read_torch_object
 from ..errors import CheckpointError, UserError
+from ..seeds import check_seed
 
 # Genres of the current file, new_auto_prompt.pt; the last one means any.
 GENRES = (
@@ -60,6 +61,7 @@ class Presets:
         `text.lyrics.detect_language` tells; files without languages ignore it. The same seed chooses the
         same prompt. Raises UserError for a genre or language that the file does not have.
         """
+        check_seed(seed)
         by_language = self._of(genre)
         prompts = by_language.get(language) or by_language.get(_ANY_LANGUAGE)
         if not prompts:

@@ -23,6 +23,7 @@ class PromptReaders:
         self._encoders: PromptEncoders | None = None
         self._separator: nn.Module | None = None
         self._presets: Presets | None = None
+        self._fingerprint: str | None = None
 
     def encoders(
         self, on_progress: OnProgress = ignore_progress, cancelled: IsCancelled = never_cancelled
@@ -59,7 +60,15 @@ class PromptReaders:
         return Prompt(codes, about=f"stored prompt: {genre}, {language}")
 
     def fingerprint(self) -> str:
-        """Tells in the cache which networks made a prompt. Raises CheckpointError."""
+        """Tells in the cache which networks made a prompt. Raises CheckpointError.
+
+        Taken once, as the networks are loaded once: files that are replaced later change neither.
+        """
+        if self._fingerprint is None:
+            self._fingerprint = self._look_at_files()
+        return self._fingerprint
+
+    def _look_at_files(self) -> str:
         if self.files is None:
             return SELFTEST
         paths = [self.files.find("mixed_codec"), self.files.codec, self.files.vae]

@@ -25,6 +25,7 @@ from ..progress import (
     interruptible,
     never_cancelled,
 )
+from ..seeds import check_seed
 from .cache import PromptCache, cache_key
 from .chorus import find_best_start
 from .clip import clips_of_stems, cut_clip, equal_length, is_silent
@@ -108,6 +109,7 @@ class PromptOptions:
     faithful: bool = False
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if not _SHORTEST <= self.seconds <= _LONGEST:  # also catches NaN
             raise UserError(
                 f"the prompt's length is {self.seconds:g} s; choose {_SHORTEST:g} to {_LONGEST:g} s"

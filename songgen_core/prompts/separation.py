@@ -26,6 +26,7 @@ from ..devices import exact_float32
 from ..errors import AudioError, UserError
 from ..layers.resample import is_odd_rate, resample
 from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, interruptible, never_cancelled
+from ..seeds import check_seed
 from .load_separator import STEMS, load_separator
 
 __all__ = ["STEMS", "load_separator", "prompt_stems", "separate", "split_stems"]
@@ -53,6 +54,8 @@ def separate(
     time is on `device`; the separator goes there and comes back. A silent recording has silent stems.
     Raises AudioError, UserError for impossible settings and Cancelled within one block of the network.
     """
+    if seed is not None:
+        check_seed(seed)
     rate, _ = _grid(separator)
     check_recording(audio, rate)
     if audio.shape[0] != 2:

@@ -7,8 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,29 @@ from hub_server import HubServer, running_hub
 
 FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 SECONDS_TO_START = 180
+PRELUDE = f"""
+import asyncio, importlib.util, os, sys
+sys.path.insert(0, os.getcwd())
+import utils.extra_config  # before ComfyUI puts its comfy folder, with a utils.py, on the path
+from comfy.cli_args import args
+args.cpu = True
+import folder_paths, torch
+spec = importlib.util.spec_from_file_location("pack", {str(ROOT / "__init__.py")!r},
+                                              submodule_search_locations=[{str(ROOT)!r}])
+pack = importlib.util.module_from_spec(spec); sys.modules["pack"] = pack; spec.loader.exec_module(pack)
+extension = asyncio.run(pack.comfy_entrypoint())
+nodes = {{n.GET_SCHEMA().node_id.removeprefix("SongGen"): n for n in asyncio.run(extension.get_node_list())}}
+from pack.nodes import codec, generate, host, loaders, prompts, save, sockets, stems
+from pack.songgen_core import VARIANTS, Progress, UserError
+
+def message(call, *values):
+    try:
+        call(*values)
+    except UserError as error:
+        assert "\\n" not in str(error)
+        return str(error)
+    raise AssertionError("no error")
+"""
 
 
 @pytest.fixture(scope="session")
@@ -96,3 +120,18 @@ def _wait_until_it_answers(client: Client, process: subprocess.Popen, log: Path)
         except OSError:
             time.sleep(0.3)
     pytest.fail(f"ComfyUI did not answer within {SECONDS_TO_START} s:\n{log.read_text()[-4000:]}")
+
+
+@pytest.fixture
+def in_comfyui(comfyui_path: Path, comfyui_python: str, tmp_path: Path) -> Callable[[str], None]:
+    """Runs a program in a process of ComfyUI's own Python, with our pack imported, without a server."""
+
+    def run(program: str) -> None:
+        folders = f"TMP = {str(tmp_path)!r}\n"
+        text = folders + PRELUDE + textwrap.dedent(program)
+        done = subprocess.run(
+            [comfyui_python, "-c", text], cwd=comfyui_path, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+    return run

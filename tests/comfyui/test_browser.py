@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import recordings
-from comfy_client import WORKFLOWS, Client, ui_workflow
+from comfy_client import WORKFLOWS, Client, api_workflow, ui_workflow
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.comfyui
@@ -51,6 +51,9 @@ def test_an_example_loads_without_errors_and_overlaps(page, name):
     assert loaded["missing"] == []
     assert len(loaded["prompt"]) == len(workflow["nodes"]) - 1  # the note is none of them
     assert overlapping(loaded["boxes"]) == []
+    for key, node in api_workflow(name).items():  # the stored values are those of the widgets
+        sent = loaded["prompt"][key]["inputs"]
+        assert {k: sent.get(k) for k in node["inputs"]} == node["inputs"], node["class_type"]
     if folder := os.environ.get("SCREENSHOTS"):
         page.keyboard.press("Escape")  # the templates, which a new user is shown
         page.wait_for_timeout(1000)

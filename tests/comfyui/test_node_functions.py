@@ -1,49 +1,8 @@
 """Node classes and their helpers, called in a process of ComfyUI's own Python without a server."""
 
-import subprocess
-import textwrap
-
 import pytest
-from comfy_client import ROOT
 
 pytestmark = pytest.mark.comfyui
-
-PRELUDE = f"""
-import asyncio, importlib.util, os, sys
-sys.path.insert(0, os.getcwd())
-import utils.extra_config  # before ComfyUI puts its comfy folder, with a utils.py, on the path
-from comfy.cli_args import args
-args.cpu = True
-import folder_paths, torch
-spec = importlib.util.spec_from_file_location("pack", {str(ROOT / "__init__.py")!r},
-                                              submodule_search_locations=[{str(ROOT)!r}])
-pack = importlib.util.module_from_spec(spec); sys.modules["pack"] = pack; spec.loader.exec_module(pack)
-extension = asyncio.run(pack.comfy_entrypoint())
-nodes = {{n.GET_SCHEMA().node_id.removeprefix("SongGen"): n for n in asyncio.run(extension.get_node_list())}}
-from pack.nodes import codec, generate, host, loaders, prompts, save, sockets, stems
-from pack.songgen_core import VARIANTS, Progress, UserError
-
-def message(call, *values):
-    try:
-        call(*values)
-    except UserError as error:
-        assert "\\n" not in str(error)
-        return str(error)
-    raise AssertionError("no error")
-"""
-
-
-@pytest.fixture
-def in_comfyui(comfyui_path, comfyui_python, tmp_path):
-    def run(program: str) -> None:
-        folders = f"TMP = {str(tmp_path)!r}\n"
-        text = folders + PRELUDE + textwrap.dedent(program)
-        done = subprocess.run(
-            [comfyui_python, "-c", text], cwd=comfyui_path, capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-
-    return run
 
 
 def test_saving_takes_any_audio_and_names_what_it_cannot_take(in_comfyui):
@@ -135,7 +94,7 @@ def test_no_vram_still_brings_networks_to_their_device(in_comfyui):
     card = torch.device("meta")
     patchers = [ModelPatcher(p.model, load_device=card, offload_device=torch.device("cpu"))
                 for p in model.get_models()]
-    assert host.place(patchers, 0) == card
+    assert host.place_whole(patchers, 0) == card
     assert all(t.is_meta for p in patchers for t in p.model.parameters())
     """)
 
@@ -194,6 +153,8 @@ def test_several_takes_and_many_channels(in_comfyui):
     assert source.song.samples.shape == (2, 4410) and source.vocal is None
     assert "no recording is given" in message(sockets.source_of, None, None, None)
     assert "vocal is not AUDIO" in message(sockets.source_of, None, {"x": 1}, None)
+    odd = {**audio(1, 2, 4410), "sample_rate": 0}
+    assert message(sockets.source_of, odd, None, None).startswith("audio: sample_rate is 0")
     batch = audio(2, 6, 44100)
     stopped, seen = host.stop_if_cancelled, []
     host.NodeProgress.__call__ = lambda self, progress: seen.append(progress)
@@ -257,11 +218,43 @@ def test_codes_are_found_in_input_and_output_and_nowhere_else(in_comfyui):
     before = state("a.safetensors", ""); os.utime(home / "in" / "a.safetensors", ns=(1, 1))
     assert before != state("a.safetensors", "")
     assert "inside ComfyUI" in state("../elsewhere.safetensors", None)
+    check = nodes["LoadTokens"].validate_inputs
+    assert check(codec.NOTHING, None) is True is check("gone.safetensors", None)  # a path may be linked
+    assert "inside ComfyUI" in check("../x.safetensors", None) and check("../x", "a.safetensors") is True
+    assert "inside ComfyUI" in check("a.safetensors", "../x.safetensors")
+    assert message(codec.path_of, "two\\nlines")  # on one line
     save_tokens = nodes["SaveTokens"].execute
     saved, path = save_tokens(codes, "songgen/take", "notes of mine").result
     assert saved is codes and torch.equal(load("x", path).result[0], codes)
     assert save_tokens(codes, "songgen/take").result[1] != path
     assert "leads out" in message(save_tokens, codes, "../x")
+    """)
+
+
+def test_a_missing_codec_is_named_before_a_long_separation(in_comfyui):
+    in_comfyui("""
+    from pathlib import Path
+    from pack.songgen_core.checkpoint.layout import SharedFiles
+    from pack.songgen_core.prompts.readers import PromptReaders
+    model, _ = nodes["LoadLeVoModel"].execute("selftest").result
+    files = SharedFiles(codec=Path(TMP, "codec"), vae=Path(TMP, "vae"), roots=(Path(TMP),))
+    model.readers.core, separated = PromptReaders(files), []
+    model.readers.core.separator = lambda: separated.append(1)
+    audio = {"waveform": torch.rand(1, 2, 4800), "sample_rate": 48000}
+    folder_paths.set_user_directory(TMP)
+    for call, values in [(nodes["EncodeAudioTokens"].execute, (model, 0, audio)),
+                         (nodes["AudioPrompt"].execute, (model, 0, True, 0.0, 0.1, audio))]:
+        assert "the mixed codec" in message(call, *values) and not separated
+    """)
+
+
+def test_seeds_that_change_little_stay_as_they_are(in_comfyui):
+    """Else the frontend draws another one after each run, and everything behind the node runs again."""
+    in_comfyui("""
+    for name, node in nodes.items():
+        seeds = [i.control_after_generate for i in node.define_schema().inputs if i.id == "seed"]
+        small = name in ("AudioPrompt", "EncodeAudioTokens", "SeparateAudio")
+        assert seeds in ([], [not small]), name
     """)
 
 
@@ -278,6 +271,7 @@ def test_published_models_answer_to_their_names(in_comfyui):
     assert check("v2-medium") is True and check("songgeneration_v2_medium") is True and check(None) is True
     assert check("v2-large") is True and check("selftest") is True
     assert "choose one of" in check("/etc/passwd") and "choose one of" in check("v9")
+    assert "choose one of" in check({}) and "\\\\n" in check("two\\nlines")
     assert loaders.published_name("songgeneration_v2_medium", "auto") == "v2-medium"
     assert loaders.published_name("selftest", "v2-large") is None
     load = nodes["LoadLeVoModel"].execute

@@ -40,6 +40,7 @@ class Trouble:
     stall_after: int | None = None  # bytes of the body
     slow: float = 0.0  # seconds between two pieces
     no_range: bool = False
+    shift: int = 0  # a wrong place of a part: so many bytes further on than was asked for
     body: bytes | None = None  # sent instead
     length: int | None = None  # told instead
 
@@ -161,7 +162,7 @@ class HubServer:
                 whole = data if trouble.body is None else trouble.body
                 start = 0
                 if (asked := self.headers.get("Range")) and not trouble.no_range:
-                    start = int(asked.removeprefix("bytes=").partition("-")[0])
+                    start = int(asked.removeprefix("bytes=").partition("-")[0]) + trouble.shift
                 if start and start >= len(whole):
                     self._refuse(416, {"Content-Range": f"bytes */{len(whole)}"})
                     return

@@ -490,6 +490,25 @@ def test_small_files_are_checked_too(toy):
     )
 
 
+def test_a_server_that_sends_another_part_than_was_asked_for(toy):
+    leave_a_part(toy)
+    toy.hub.well_again()
+    toy.hub.trouble(where=MODEL, shift=512)
+    message = failing(toy, "sends another part of o/toy: model.pt than was asked for")
+    assert "start it again to go on" in message and toy.parts[0].stat().st_size == GOOD
+
+
+def test_a_repository_name_that_the_library_refuses(toy):
+    toy.change(repo="o/a--b")
+    failing(toy, r"o/a--b: model\.pt cannot be had from 127.* name another repository in registry\.json")
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/model.pt", "http://[", "//"])
+def test_redirects_lead_to_web_servers_only(toy, place):
+    toy.hub.trouble(where=MODEL, method="GET", status=302, headers={"Location": place})
+    failing(toy, "model.pt|127.0.0.1")
+
+
 def test_two_toys_do_not_see_each_other(hub, tmp_path):
     first, second = make_toy(hub, tmp_path / "a"), make_toy(hub, tmp_path / "b")
     with library._alone(first.root):
