@@ -2,7 +2,7 @@
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from . import codec, generate, host, loaders, prompts, render, save, stems, text
+from . import analysis, codec, generate, host, loaders, prompts, render, save, stems, text
 
 
 class SongGenExtension(ComfyExtension):
@@ -23,6 +23,9 @@ class SongGenExtension(ComfyExtension):
             codec.EncodeAudioTokens,
             codec.SaveTokens,
             codec.LoadTokens,
+            analysis.AnalyzeSong,
+            analysis.BurnSubtitles,
+            analysis.Visualizer,
         ]
 
 

@@ -43,7 +43,7 @@ assert pack.WEB_DIRECTORY == "./web" and callable(pack.comfy_entrypoint)
 
 
 def test_every_node_has_a_unique_prefixed_id():
-    assert len(NODE_IDS) == 13
+    assert len(NODE_IDS) == 16
     assert all(node_id.startswith("SongGen") for node_id in NODE_IDS)
 
 
