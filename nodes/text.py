@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from comfy_api.v0_0_2 import io
 
-from ..songgen_core import UserError
+from ..songgen_core import LyricsError, UserError
+from ..songgen_core.text.doctor import MendedLyrics, mend_lyrics
 from ..songgen_core.text.lyrics import STRUCTURE_TAGS, Section, Song, estimate_seconds
 from ..songgen_core.text.tags import BPM_MAX, BPM_MIN, TAG_VOCABULARY, Description
 from . import host
@@ -49,8 +50,9 @@ class LyricsFormatter(io.ComfyNode):
             node_id="SongGenLyricsFormatter",
             display_name="Lyrics Formatter",
             description=(
-                "Turns lyrics as people type them, a tag in brackets above each section, into the form"
-                f" that the model reads, and says what is wrong with them. Tags: {', '.join(STRUCTURE_TAGS)}."
+                "Turns lyrics as people have them into the form that the model reads, a tag in brackets above"
+                " each section, and says what it changed and what is still wrong. Tags:"
+                f" {', '.join(STRUCTURE_TAGS)}."
             ),
             search_aliases=["song text", "verse", "chorus"],
             inputs=[
@@ -63,6 +65,17 @@ class LyricsFormatter(io.ComfyNode):
                     tooltip=(
                         "Sections with a tag such as [verse] or [chorus] above them, one line of song per"
                         " line. The one-line form with ' ; ' between sections is read as well."
+                    ),
+                ),
+                inp(
+                    io.Boolean.Input,
+                    "mend",
+                    default=True,
+                    optional=True,
+                    tooltip=(
+                        "Read lyrics of any form: headings such as [Verse 1] or Chorus:, none at all, LRC,"
+                        " chords, full-width signs, (x2). The report says what was changed. Off: only the"
+                        " model's own tags are read."
                     ),
                 ),
             ],
@@ -82,15 +95,23 @@ class LyricsFormatter(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, lyrics: str | None = None) -> bool | str:
-        return lyrics_problem(lyrics)
+    def validate_inputs(cls, lyrics: str | None = None, mend: bool | None = True) -> bool | str:
+        if lyrics is None or mend is None:  # linked: checked on arrival
+            return True
+        problems = mend_lyrics(lyrics).problems if mend else ()
+        return str(problems[0]) if problems else lyrics_problem(None if mend else lyrics)
 
     @classmethod
-    def execute(cls, lyrics: str) -> io.NodeOutput:
-        song = Song.parse(lyrics)
+    def execute(cls, lyrics: str, mend: bool = True) -> io.NodeOutput:
+        mended = mend_lyrics(lyrics) if mend else MendedLyrics(lyrics)
+        if mended.problems:
+            raise LyricsError(str(mended.problems[0]))
+        song = Song.parse(mended.text)
         seconds = estimate_seconds(song)
         report = [
             *bulleted(f"sections, about {seconds:.0f} s in all:", map(_summary, song.sections)),
+            *bulleted("mended:", map(str, mended.changes)),
+            *bulleted("not sung; put it into the style:", mended.style_hints),
             *bulleted("advice:", song.warnings()),
         ]
         return io.NodeOutput(song.format(), "\n".join(report), seconds)

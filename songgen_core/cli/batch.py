@@ -54,6 +54,7 @@ def _defaults(args: Namespace) -> Defaults:
         args.output,
         args.format or "flac",
         args.songs.parent,
+        args.mend,
     )
 
 

@@ -60,6 +60,7 @@ def _add_sing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tags", default="", metavar="TEXT", help='style, such as "female, pop, piano, the bpm is 110"'
     )
+    _add_mend(parser)
     _whole(parser, "--seed", None, "same seed, same song (default: a random one, which is shown)")
     _add_prompt_options(parser)
     _add_song_options(parser)
@@ -69,11 +70,15 @@ def _add_sing(parser: argparse.ArgumentParser) -> None:
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "songs", type=Path, metavar="SONGS.jsonl", help="one song per line: idx, gt_lyric, ..."
+        "songs",
+        type=Path,
+        metavar="SONGS.jsonl",
+        help="one song per line: idx, gt_lyric, ...",
     )
     parser.add_argument(
         "-d", "--folder", type=Path, required=True, metavar="FOLDER", help="where songs and results.jsonl go"
     )
+    _add_mend(parser)
     _whole(parser, "--seed", 0, "from which songs without a seed get their own, by idx (default: 0)")
     _add_song_options(parser)
     _add_model_options(parser)
@@ -114,6 +119,12 @@ def _add_info(parser: argparse.ArgumentParser) -> None:
     _add_models_dir(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(quiet=False)
+
+
+def _add_mend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mend", action="store_true", help="read lyrics of any form (Suno, LRC, plain, ...) and tell changes"
+    )
 
 
 def _add_prompt_options(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ def run(args: Namespace) -> int:
     """Check everything, load the model, make the song."""
     console = Console(args)
     settings = Settings.of(args)
-    request = _request(args)
+    request = _request(args).mend() if args.mend else _request(args)
     for warning in request.check(overwrite=args.overwrite):
         console.warn(warning)
     chosen = choose_model(args)

@@ -6,7 +6,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,18 @@ from .. import SamplingOptions, __version__
 from ..audio.files import SavedAudio, format_name, save_audio
 from ..codec import RenderOptions
 from ..configs import LeLMConfig, OutputType
-from ..errors import AudioError, UserError
+from ..errors import AudioError, LyricsError, UserError
 from ..pipeline import SongPipeline, SongResult, check_duration, default_sampling
 from ..progress import IsCancelled, OnProgress
 from ..prompts.prompt import Prompt
 from ..seeds import check_seed
+from ..text.doctor import MendedLyrics, mend_lyrics
 from ..text.lyrics import Song, estimate_seconds
 from ..text.tags import Description
 from .options import SAMPLING
 from .prompt import PromptRequest
 
+_SHOWN_TAGS = 6
 _STEMS = ("vocal", "bgm", "mixed")
 
 
@@ -67,6 +69,12 @@ class Request:
     output: OutputType = "mixed"
     audio_format: str | None = None
     prompt: PromptRequest | None = None
+    mended: MendedLyrics | None = None
+
+    def mend(self) -> "Request":
+        """This request with lyrics that can be sung, as far as they could be mended."""
+        mended = mend_lyrics(self.lyrics)
+        return replace(self, lyrics=mended.text, mended=mended)
 
     def targets(self) -> dict[str, Path]:
         return targets_of(self.path, self.output)
@@ -76,11 +84,34 @@ class Request:
         check_seed(self.seed)
         if self.duration is not None and not self.duration >= 1:  # also catches NaN
             raise UserError(f"duration is {self.duration:g} s; give 1 s or more")
-        song, description = Song.parse(self.lyrics), Description.parse(self.description)
+        song, description = self._song(), Description.parse(self.description)
         for target in self.targets().values():
             check_target(target, self.audio_format, overwrite)
         steered = self.prompt.check(self.description) if self.prompt else []
-        return [*song.warnings(), *description.warnings(), *steered]
+        return [*self._mending(), *song.warnings(), *description.warnings(), *steered]
+
+    def _song(self) -> Song:
+        """Raises LyricsError by the lines that the user has, with what mending could do."""
+        if self.mended and self.mended.problems:
+            raise LyricsError(str(self.mended.problems[0]))
+        try:
+            return Song.parse(self.lyrics)
+        except LyricsError as error:
+            could = mend_lyrics(self.lyrics)
+            if could.problems:
+                raise
+            tags = [f"[{section.tag}]" for section in Song.parse(could.text).sections]
+            read_as = " ".join([*tags[:_SHOWN_TAGS], *["..."][: len(tags) > _SHOWN_TAGS]])
+            raise LyricsError(f"{error}; --mend would read it as {read_as}") from error
+
+    def _mending(self) -> list[str]:
+        if self.mended is None:
+            return []
+        notes = ", ".join(self.mended.style_hints)
+        told = (
+            [f"notes about the performance are not sung; put them into the style: {notes}"] if notes else []
+        )
+        return [*(f"lyrics mended, {change}" for change in self.mended.changes), *told]
 
     def check_length(self, config: LeLMConfig) -> list[str]:
         """The duration against the model's limit; returns warnings. Raises UserError."""
@@ -113,6 +144,7 @@ class MadeSong:
     def summary(self) -> dict[str, Any]:
         """What `--json` tells; real_time_factor is computing time per second of song."""
         seconds = self.result.seconds
+        mended = self.request.mended
         return {
             "files": {name: str(saved.path) for name, saved in self.saved.items()},
             "seconds": round(seconds, 3),
@@ -124,6 +156,7 @@ class MadeSong:
             "limited": self.limited,
             "elapsed_seconds": round(self.elapsed_seconds, 2),
             "real_time_factor": round(self.elapsed_seconds / seconds, 3),
+            **({"changes": [asdict(change) for change in mended.changes]} if mended else {}),
         }
 
 

@@ -19,7 +19,7 @@ from .song import Request, read_text
 _EXTENSIONS = {"flac": ".flac", "wav": ".wav", "wav32": ".wav", "mp3": ".mp3"}
 FIELDS = (
     *("idx", "gt_lyric", "descriptions", "seed", "duration", "output"),
-    *("prompt_audio_path", "auto_prompt_audio_type"),
+    *("prompt_audio_path", "auto_prompt_audio_type", "mend"),
 )
 _LONGEST_LIST = 200_000_000  # bytes
 _LONGEST_NAME = 100  # characters, so that name and extension fit every file system
@@ -36,6 +36,7 @@ class Defaults:
     output: OutputType
     audio_format: str
     beside: Path = Path()  # the folder of the list
+    mend: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _request(fields: dict[str, Any], defaults: Defaults) -> Request:
     if output not in OUTPUTS:
         raise UserError(f"output '{output}' is unknown; choose one of {', '.join(OUTPUTS)}")
     seed = _seed(fields.get("seed"), name, defaults.seed)
-    return Request(
+    request = Request(
         lyrics=_text("gt_lyric", fields["gt_lyric"]),
         description=_text("descriptions", fields.get("descriptions")),
         path=defaults.folder / (name + _EXTENSIONS[defaults.audio_format]),
@@ -103,6 +104,8 @@ def _request(fields: dict[str, Any], defaults: Defaults) -> Request:
         audio_format=defaults.audio_format,
         prompt=_prompt(fields, seed, defaults.beside),
     )
+    wanted = _flag("mend", fields.get("mend"))
+    return request.mend() if wanted or (wanted is None and defaults.mend) else request
 
 
 def _prompt(fields: dict[str, Any], seed: int, beside: Path) -> PromptRequest | None:
@@ -136,6 +139,12 @@ def _text(name: str, value: object) -> str:
         return ""
     if not isinstance(value, str):
         raise UserError(f"{name} is {json.dumps(value)[:60]}; give a text in quotes")
+    return value
+
+
+def _flag(name: str, value: object) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        raise UserError(f"{name} is {json.dumps(value)[:60]}; give true or false")
     return value
 
 

@@ -206,12 +206,12 @@ class _Reader:
                 self._report(f'the bracket "{token}" has no partner; write tags like [verse], else remove it')
             elif token[0] == "[":
                 self._open_section(token)
-            elif words := _squeeze(token):
+            elif words := squeeze(token):
                 self._add_words(words)
 
     def _open_section(self, token: str) -> None:
         self._semicolon = False
-        self.sections.append(Section(_normal_tag(token[1:-1]), (), self.line))
+        self.sections.append(Section(normal_tag(token[1:-1]), (), self.line))
 
     def _add_words(self, words: str) -> None:
         if self._semicolon:
@@ -226,7 +226,7 @@ class _Reader:
             return
         self._note_full_stops(words)
         section = self.sections[-1]
-        lines = [line for part in words.split(".") if (line := _squeeze(part))]
+        lines = [line for part in words.split(".") if (line := squeeze(part))]
         numbers = section.source_lines + (self.line,) * len(lines)
         self.sections[-1] = Section(section.tag, (*section.lines, *lines), section.source_line, numbers)
 
@@ -299,7 +299,7 @@ def _shape_problems(number: int, tag: str, line: int | None, words: str) -> list
     bad = next((char for char in ";.[]" if char in words), None)
     if bad is not None:
         message = f'"{bad}" inside "{_printable(words)}" would start another line or section; remove it'
-    elif not words or words != _squeeze(words):
+    elif not words or words != squeeze(words):
         message = (
             f'"{_printable(words)}" is empty or has blanks at an end or in a row; keep one between words'
         )
@@ -323,14 +323,14 @@ def _character_message(char: str) -> str:
     name = unicodedata.name(char, "unnamed").lower()
     if category in _INVISIBLE and char not in _JOINERS:
         return f"the invisible or control character U+{ord(char):04X} ({name}) cannot be sung; delete it"
-    remedy = _half_width(char, category)
+    remedy = half_width(char, category)
     if not remedy:
         return ""
     shown = remedy if len(remedy) > 1 or remedy == '"' else f'"{remedy}"'
     return f'"{char}" ({name}) is full-width or typographic punctuation; use {shown} instead'
 
 
-def _half_width(char: str, category: str) -> str:
+def half_width(char: str, category: str) -> str:
     """Return what to type instead of `char`, or nothing if it may stay."""
     if char in _REPLACEMENTS:
         return _REPLACEMENTS[char]
@@ -351,9 +351,9 @@ def _section_oddities(number: int, section: Section) -> Iterator[LyricsProblem]:
                 yield LyricsProblem(number, section.tag, line, f'"{char}" cannot be sung; remove it')
 
 
-def _normal_tag(typed: str) -> str:
+def normal_tag(typed: str) -> str:
     """Return the tag that `typed` means, or `typed` in lower case if it means none."""
-    words = _squeeze(typed).lower()
+    words = squeeze(typed).lower()
     for name in (words.replace(" ", ""), words.replace(" ", "-")):
         name = _SHORT_FORMS.get(name, name)
         if name in STRUCTURE_TAGS:
@@ -378,7 +378,7 @@ def _nearest_tag(tag: str) -> str | None:
     return next((_TAG_HINTS.get(name) or _SHORT_FORMS.get(name, name) for name in best), None)
 
 
-def _squeeze(text: str) -> str:
+def squeeze(text: str) -> str:
     """Return `text` with every run of blanks as one; control characters stay, so that they are reported."""
     return re.sub(_BLANKS, " ", text).strip(" ")
 

@@ -282,3 +282,17 @@ def test_published_models_answer_to_their_names(in_comfyui):
     assert "download is 'always'" in message(load, "v2-large", "auto", "auto", "always")
     assert "features is 'all'" in message(load, *asked, "all")
     """)
+
+
+def test_lyrics_of_any_form_are_mended_and_the_report_tells(in_comfyui):
+    in_comfyui("""
+    formatter = nodes["LyricsFormatter"]
+    typed = "[Verse 1]\\nHello there\\n\\n**Chorus**\\nSing it loud (x2)\\n[Guitar solo]"
+    lyrics, report, seconds = formatter.execute(typed).result
+    assert lyrics.startswith("[verse] Hello there. ; [chorus] Sing it loud."), lyrics
+    assert "mended:" in report and "[Verse 1]" in report and seconds > 0
+    assert "not a structure tag" in message(formatter.execute, typed, False)
+    assert formatter.validate_inputs(typed) is True
+    assert "not a structure tag" in formatter.validate_inputs(typed, False)
+    assert formatter.validate_inputs(None) is True
+    """)
