@@ -22,6 +22,9 @@ NODES = {
     "EncodeAudioTokens",
     "SaveTokens",
     "LoadTokens",
+    "AnalyzeSong",
+    "BurnSubtitles",
+    "Visualizer",
 }
 VARIANTS = ["base", "base-new", "base-full", "large", "v2-medium", "v2-large"]
 
