@@ -97,14 +97,15 @@ def refusal(comfy, prompt, node):
 
 
 def test_bad_lyrics_are_refused_before_anything_runs(comfy):
-    message = refusal(comfy, song_prompt(LyricsFormatter__lyrics="[verze]\nla la"), "LyricsFormatter")
+    strict = song_prompt(LyricsFormatter__lyrics="[verze]\nla la", LyricsFormatter__mend=False)
+    message = refusal(comfy, strict, "LyricsFormatter")
     assert "did you mean [verse]?" in message and "section 1" in message
     unlinked = song_prompt(GenerateTokens__lyrics="no tag at all")
     assert "before the first tag" in refusal(comfy, unlinked, "GenerateTokens")
 
 
 def test_bad_linked_lyrics_are_named_at_the_node_that_reads_them(comfy):
-    prompt = song_prompt(LyricsFormatter__lyrics=["90", 0])
+    prompt = song_prompt(LyricsFormatter__lyrics=["90", 0], LyricsFormatter__mend=False)
     prompt["90"] = {"class_type": "PrimitiveStringMultiline", "inputs": {"value": "[verse]\n【唱】"}}
     run = comfy.run(prompt)
     assert run.end == "execution_error"
@@ -171,3 +172,9 @@ def test_freed_models_come_back(comfy):
 def test_accompaniment_alone(comfy):
     prompt = song_prompt(GenerateTokens__output="bgm", DiffusionRender__output="bgm")
     assert comfy.run(prompt).end == "execution_success"
+
+
+def test_lyrics_from_another_tool_are_mended_on_the_way(comfy):
+    typed = "[Verse 1]\nMorning light\n\n**Chorus**\nSing it loud (x2)"
+    run = comfy.run(song_prompt(LyricsFormatter__lyrics=typed))
+    assert run.end == "execution_success", run.error
