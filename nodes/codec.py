@@ -16,7 +16,7 @@ from ..songgen_core.seeds import MAX_SEED
 from . import host
 from ._compat import inp, schema
 from .save import check_prefix, prefix_problem
-from .sockets import CodesSocket, SongModelSocket, source_of
+from .sockets import CodesSocket, SongModelSocket, recording_inputs, source_of
 
 NOTHING = "no file of codes found"
 _LISTED = Path("songgen")  # in the output folder; of the input folder everything is listed
@@ -48,13 +48,7 @@ class EncodeAudioTokens(io.ComfyNode):
                     control_after_generate=False,
                     tooltip="Draws how the separator shifts the recording; it changes little.",
                 ),
-                io.Audio.Input("audio", optional=True, tooltip="A song, of any sample rate and channels."),
-                io.Audio.Input(
-                    "vocal",
-                    optional=True,
-                    tooltip="Its voice alone, if you have it; together with bgm nothing is separated.",
-                ),
-                io.Audio.Input("bgm", optional=True, tooltip="Its accompaniment alone, if you have it."),
+                *recording_inputs(),
             ],
             outputs=[
                 CodesSocket.Output(

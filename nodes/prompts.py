@@ -12,7 +12,7 @@ from ..songgen_core.seeds import MAX_SEED
 from ..songgen_core.text.lyrics import detect_language
 from . import host
 from ._compat import inp, schema
-from .sockets import PromptSocket, SongModelSocket, source_of, to_audio
+from .sockets import PromptSocket, SongModelSocket, recording_inputs, source_of, to_audio
 from .text import bulleted
 
 AUTO = "auto"
@@ -72,7 +72,7 @@ class AudioPrompt(io.ComfyNode):
                     round=0.01,
                     tooltip="Length of the prompt; the models were trained with 10 s.",
                 ),
-                *_recordings(),
+                *recording_inputs(),
                 inp(
                     io.Boolean.Input,
                     "faithful",
@@ -127,18 +127,6 @@ class AudioPrompt(io.ComfyNode):
         )
         clip = to_audio(part.mix[None], SAMPLE_RATE)
         return io.NodeOutput(prompt, clip, part_info(part, seconds, find_best and not faithful, notes))
-
-
-def _recordings() -> list[io.Input]:
-    return [
-        io.Audio.Input("audio", optional=True, tooltip="A song, of any length, sample rate and channels."),
-        io.Audio.Input(
-            "vocal",
-            optional=True,
-            tooltip="Its voice alone, if you have it; together with bgm nothing is separated.",
-        ),
-        io.Audio.Input("bgm", optional=True, tooltip="Its accompaniment alone, if you have it."),
-    ]
 
 
 def part_info(part: Part, wanted: float, was_found: bool, notes: list[str]) -> str:

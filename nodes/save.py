@@ -9,16 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-import av
 import folder_paths
-import numpy as np
-import torch
 from comfy.cli_args import args
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..songgen_core import AudioError, UserError
+from ..songgen_core import UserError
 from ..songgen_core.audio.files import FORMATS, save_audio
+from ..songgen_core.audio.resample import resample_pyav
 from . import host
 from ._compat import inp, schema
 from .sockets import takes_of
@@ -26,7 +24,6 @@ from .sockets import takes_of
 log = logging.getLogger("songgen")
 
 _MP3_RATES = (32000, 44100, 48000)
-_LAYOUTS = {3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _BAD_CHARACTERS = '<>:"|?*'
 
 
@@ -150,19 +147,4 @@ def storable(samples: Tensor, rate: int, audio_format: str) -> tuple[Tensor, int
         new_rate = _MP3_RATES[-1]
     if channels <= 2 and new_rate == rate:
         return samples, rate
-    if channels > 2 and channels not in _LAYOUTS:
-        raise AudioError(f"the audio has {channels} channels; mix it down to one or two before saving")
-    return _convert(samples, rate, new_rate), new_rate
-
-
-def _convert(samples: Tensor, rate: int, new_rate: int) -> Tensor:
-    """Fold down and resample with FFmpeg: [C, N] -> [1 or 2, M]."""
-    layout = {1: "mono", 2: "stereo", **_LAYOUTS}[samples.shape[0]]
-    interleaved = np.ascontiguousarray(samples.numpy().T.reshape(1, -1))  # planes would end at seven channels
-    frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
-    frame.sample_rate = rate
-    resampler = av.AudioResampler(
-        format="fltp", layout="mono" if layout == "mono" else "stereo", rate=new_rate
-    )
-    blocks = [out.to_ndarray() for out in (*resampler.resample(frame), *resampler.resample(None))]
-    return torch.from_numpy(np.concatenate(blocks, axis=1))
+    return resample_pyav(samples, rate, new_rate), new_rate

@@ -88,3 +88,16 @@ def _origin(source: Source) -> str:
     if source.song is not None and len(source.given) == 2:
         return "the stem that is not connected is the difference of the others"
     return "voice and accompaniment were given"
+
+
+def recording_inputs() -> list[io.Input]:
+    """What `source_of` takes."""
+    return [
+        io.Audio.Input("audio", optional=True, tooltip="A song, of any length, sample rate and channels."),
+        io.Audio.Input(
+            "vocal",
+            optional=True,
+            tooltip="Its voice alone, if you have it; together with bgm nothing is separated.",
+        ),
+        io.Audio.Input("bgm", optional=True, tooltip="Its accompaniment alone, if you have it."),
+    ]

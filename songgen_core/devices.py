@@ -39,16 +39,16 @@ def choose_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
 
 @contextmanager
 def placed(networks: Iterable[nn.Module], device: torch.device, *, stay: bool) -> Iterator[None]:
-    """While active the networks are on `device`; afterwards they go back to the CPU unless they may stay."""
-    networks = list(networks)
+    """While active the networks are on `device`; afterwards they go back where they were, or they stay."""
+    homes = [(network, next(network.parameters()).device) for network in networks]
     try:
-        for network in networks:
+        for network, _ in homes:
             network.to(device)
         yield
     finally:
-        if not stay and device.type != "cpu":
-            for network in networks:
-                network.to("cpu")
+        if not stay:
+            for network, home in homes:
+                network.to(home)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 
 from ..audio.resample import check_recording, resample_pyav, two_channels
 from ..configs import SAMPLE_RATE
-from ..devices import exact_float32
+from ..devices import exact_float32, placed
 from ..errors import AudioError, UserError
 from ..layers.resample import is_odd_rate, resample
 from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, interruptible, never_cancelled
@@ -75,7 +75,7 @@ def separate(
     with (
         interruptible(cancelled, separator),
         exact_float32(device),
-        _placed(separator, device),
+        placed([separator], device, stay=False),
         _counted(separator, total, on_progress),
     ):
         out = apply_moved(separator, mix, offsets, overlap, device)[0]  # [4, 2, N]
@@ -277,17 +277,6 @@ def apply_moved(
         mean = part if mean is None else mean.add_(part)
     assert mean is not None
     return mean.div_(len(offsets))
-
-
-@contextmanager
-def _placed(separator: nn.Module, device: torch.device) -> Iterator[None]:
-    """While active the separator is on `device`."""
-    home = next(separator.parameters()).device
-    separator.to(device)
-    try:
-        yield
-    finally:
-        separator.to(home)
 
 
 @contextmanager

@@ -72,7 +72,9 @@ def test_a_song_sung_by_the_converted_model(sing, run, tiny, dtype):
 
 
 def test_without_prefix_or_config(run, tiny):
-    state = {name.removeprefix("audiolm."): tensor for name, tensor in torch.load(tiny).items()}
+    state = {
+        name.removeprefix("audiolm."): tensor for name, tensor in torch.load(tiny, weights_only=True).items()
+    }
     save_file(state, "bare.safetensors")
     assert run("convert", "bare.safetensors", "new.safetensors").code == 0
     assert all(name.startswith("audiolm.") for name in load_file("new.safetensors"))
@@ -123,7 +125,7 @@ def unexpected(state):
     [(missing, "up_proj"), (misshapen, "linears.0.weight"), (unexpected, "transformer3")],
 )
 def test_nothing_is_written_of_an_incomplete_model(run, tiny, damage, words, with_config):
-    state = torch.load(tiny)
+    state = torch.load(tiny, weights_only=True)
     damage(state)
     torch.save(state, tiny)
     if not with_config:
@@ -141,7 +143,7 @@ def test_config_of_another_model(run, tiny):
 
 
 def test_values_beyond_float16(run, tiny):
-    state = torch.load(tiny)
+    state = torch.load(tiny, weights_only=True)
     state["audiolm.linears.0.weight"][0, 0] = 1e6
     torch.save(state, tiny)
     done = run("convert", tiny, "new")
