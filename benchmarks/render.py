@@ -95,7 +95,7 @@ def time_windows(renderer: FlowRenderer, plan: Plan) -> tuple[list[float], float
         num_steps=plan.steps,
         guidance_scale=RenderOptions().guidance_scale,
         window_frames=plan.frames,
-        on_step=lambda: stamps.append(common.now(plan.device)),
+        on_step=lambda _: stamps.append(common.now(plan.device)),
     ):
         assert latents.isfinite().all(), "the random renderer overflows"
     total = common.now(plan.device) - start

@@ -15,6 +15,7 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy.model_patcher import ModelPatcher
+from PIL import Image
 from server import PromptServer
 from torch import nn
 
@@ -27,11 +28,12 @@ from ..songgen_core.prompts.prompt import PromptEncoders
 from ..songgen_core.prompts.readers import PromptReaders
 from ..songgen_core.text.bpe import TextTokenizers
 from .managed import manage_layers
+from .preview import picture
 
 FOLDER = "songgen"  # under ComfyUI/models, and the key in extra_model_paths.yaml
 _OTHER_FOLDERS = ("SongGeneration",)  # where people who had the models before keep them
 _MB = 1 << 20
-_SECONDS_BETWEEN_TEXTS = 0.5
+_SECONDS_BETWEEN_TEXTS, _SECONDS_BETWEEN_PICTURES = 0.5, 1.0
 _STAGES = {
     "tokens": "writing the song",
     "rendering": "rendering audio",
@@ -209,28 +211,37 @@ def share_of(on_progress: OnProgress, part: int, parts: int) -> OnProgress:
 
     def report(progress: Progress) -> None:
         done = part * progress.total + progress.done
-        on_progress(Progress(progress.stage, done, parts * progress.total))
+        on_progress(Progress(progress.stage, done, parts * progress.total, progress.made))
 
     return report
 
 
 class NodeProgress:
-    """Progress of the core -> bar and status line of one node; also notices Cancel."""
+    """Progress of the core -> bar, picture and status line of one node; also notices Cancel."""
 
     def __init__(self, node: type[Any]) -> None:
         self._node_id = getattr(getattr(node, "hidden", None), "unique_id", None)
         self._stage = ""
         self._bar: Any = None
         self._first = (0, 0.0)
-        self._next_text = 0.0
+        self._next_text = self._next_picture = 0.0
 
     def __call__(self, progress: Progress) -> None:
         stop_if_cancelled()
         if progress.stage != self._stage:
             self._stage, self._bar = progress.stage, comfy.utils.ProgressBar(progress.total)
             self._first = (progress.done, time.monotonic())
-        self._bar.update_absolute(progress.done, progress.total)
-        self._tell(progress, time.monotonic())
+        now = time.monotonic()
+        self._bar.update_absolute(progress.done, progress.total, self._picture(progress, now))
+        self._tell(progress, now)
+
+    def _picture(self, progress: Progress, now: float) -> tuple[str, Image.Image, int] | None:
+        """What was made so far, as ComfyUI shows it in the node; at the end and once in a while."""
+        if progress.made is None or (now < self._next_picture and progress.done < progress.total):
+            return None
+        self._next_picture = now + _SECONDS_BETWEEN_PICTURES
+        image = picture(progress)
+        return "JPEG", image, max(image.size)
 
     def _tell(self, progress: Progress, now: float) -> None:
         """A short text under the node; a courtesy that not every frontend shows."""

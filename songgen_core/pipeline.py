@@ -132,7 +132,7 @@ def write_codes(
             generator=generator,
         ):
             total = streams.length + max(lm.config.delays)
-            on_progress(Progress("tokens", min(streams.written, total), total))
+            on_progress(Progress("tokens", min(streams.written, total), total, streams.recent(total)))
     if streams.length == 0:
         raise UserError(
             "the model ended the song before its first sound; try another seed or a lower temperature"

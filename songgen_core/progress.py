@@ -4,18 +4,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import Cancelled
 
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` units of a stage: "loading ..." (tensors), "tokens" (columns), "rendering"."""
+    """`done` of `total` units of a stage: "loading ..." (tensors), "tokens" (columns), "rendering".
+
+    `made` is what there is to see so far, for a listener to look at and not to keep: columns [K, S] int64 of
+    the stage "tokens", or latents [N, C] float, on any device, of the window that is being rendered.
+    """
 
     stage: str
     done: int
     total: int
+    made: Tensor | None = None
 
 
 OnProgress = Callable[[Progress], None]
@@ -60,7 +65,7 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
             yield module
 
 
-def count_progress(stage: str, total: int, on_progress: OnProgress) -> Callable[[], None]:
-    """A function to call after each of `total` units of a stage."""
+def count_progress(stage: str, total: int, on_progress: OnProgress) -> Callable[..., None]:
+    """A function to call after each of `total` units of a stage, with what was made if it can be shown."""
     done = iter(range(1, total + 1))
-    return lambda: on_progress(Progress(stage, next(done), total))
+    return lambda made=None: on_progress(Progress(stage, next(done), total, made))

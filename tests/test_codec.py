@@ -40,6 +40,8 @@ def test_the_recording_itself_is_not_in_the_song(codec: SongCodec, frames: int, 
     audio = codec.render(codes_of(frames), prompt=prompt_of(), rendering=options, on_progress=seen.append)
     assert audio.shape == (1, 2, output_samples(frames, 48000))
     assert [p.done for p in seen] == list(range(1, seen[-1].total + 1))
+    window = (RENDERER_CONFIG.window_frames, RENDERER_CONFIG.latent_dim)
+    assert seen[0].made.shape == window and seen[0].made.isfinite().all() and seen[-1].made is None
 
 
 def test_the_song_goes_on_from_the_recording(codec: SongCodec) -> None:

@@ -19,12 +19,13 @@ def denoise(
     *,
     num_steps: int,
     guidance_scale: float,
-    on_step: Callable[[], None] = lambda: None,
+    on_step: Callable[[Tensor], None] = lambda latents: None,
 ) -> Tensor:
     """Latents [B, C, N] (denormalised) of one window.
 
     condition [B, N, 2 * cond_dim]; noise [B, N, C] standard normal; context [B, C, n] the known first n
-    frames (denormalised, n may be 0). `on_step` is called after every Euler step.
+    frames (denormalised, n may be 0). `on_step` is called after every Euler step with
+    the latents [N, C] (normalised) that the first row heads for.
     """
     known = context.shape[-1]
     clean = renderer.latent_norm.normalize(context).transpose(1, 2)  # (B, n, C)
@@ -34,8 +35,9 @@ def denoise(
     x = noise.clone()
     for t, dt in zip(times, times.diff()):
         x[:, :known] = (1 - (1 - renderer.config.sigma_min) * t) * noise[:, :known] + t * clean
-        x = x + dt * guided_velocity(renderer, x, t, condition, padded, known, guidance_scale)
-        on_step()
+        velocity = guided_velocity(renderer, x, t, condition, padded, known, guidance_scale)
+        x = x + dt * velocity
+        on_step(x[0] + (1 - t - dt) * velocity[0])
     x[:, :known] = clean
     return renderer.latent_norm.denormalize(x.transpose(1, 2))
 

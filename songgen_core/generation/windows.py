@@ -55,7 +55,7 @@ def render_windows(
     guidance_scale: float,
     prompt_latents: Tensor | None = None,
     window_frames: int | None = None,
-    on_step: Callable[[], None] = lambda: None,
+    on_step: Callable[[Tensor], None] = lambda latents: None,
 ) -> Iterator[Tensor]:
     """Latents [1, C, N] of each window, one after the other.
 

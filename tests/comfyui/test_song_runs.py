@@ -9,6 +9,7 @@ from comfy_client import Client, Refused, id_of, song_prompt, ui_workflow
 
 soundfile = pytest.importorskip("soundfile")
 av = pytest.importorskip("av")
+Image = pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.comfyui
 
 CHINESE = "[intro-short]\n\n[verse]\n晨光照进窗台\n脚步轻轻走来\n\n[outro-short]"
@@ -17,6 +18,11 @@ SONG_NODES = ("LoadLeVoModel", "GenerateTokens", "DiffusionRender", "SaveAudio")
 
 def ids(prompt, *nodes):
     return {id_of(prompt, node) for node in nodes}
+
+
+def picture_size(jpeg):
+    with Image.open(io.BytesIO(jpeg)) as image:
+        return image.size
 
 
 def saved_by(run, prompt):
@@ -36,6 +42,7 @@ def test_a_song_comes_out_in_the_length_asked_for_and_is_cached(comfy: Client):
         steps = [d for d in run.of("progress") if d["node"] == id_of(prompt, node)]
         assert steps and steps[-1]["value"] == steps[-1]["max"], node
         assert any(name == id_of(prompt, node) for name, _ in run.texts), node
+    assert {picture_size(jpeg) for jpeg in run.previews} == {(512, 104), (512, 128)}  # codes, latents
     assert "noise" in run.outputs["7"]["text"][0]
     assert "random weights" in comfy.log
 
