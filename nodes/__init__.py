@@ -2,7 +2,22 @@
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from . import analysis, codec, generate, host, loaders, prompts, render, save, stems, text
+from . import (
+    analysis,
+    codec,
+    generate,
+    host,
+    loaders,
+    prompts,
+    render,
+    save,
+    song,
+    stems,
+    subtitles,
+    text,
+    video,
+    video_clip,
+)
 
 
 class SongGenExtension(ComfyExtension):
@@ -10,6 +25,7 @@ class SongGenExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
+            song.Song,
             loaders.LoadLeVoModel,
             text.LyricsFormatter,
             text.DescriptionTags,
@@ -25,7 +41,11 @@ class SongGenExtension(ComfyExtension):
             codec.LoadTokens,
             analysis.AnalyzeSong,
             analysis.BurnSubtitles,
+            subtitles.SaveSubtitles,
             analysis.Visualizer,
+            video.CoverArt,
+            video.CutToBeat,
+            video_clip.VideoClip,
         ]
 
 

@@ -182,6 +182,7 @@ class BurnSubtitles(io.ComfyNode):
                 inp(
                     io.Int.Input,
                     "size",
+                    display_name="size (px)",
                     default=0,
                     min=0,
                     max=400,
@@ -219,6 +220,10 @@ class BurnSubtitles(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, subtitles: str | None = None, colour: str | None = None) -> bool | str:
+        return host.problem((parse_subtitles, subtitles), (parse_colour, colour))
 
     @classmethod
     def execute(
@@ -273,8 +278,8 @@ class Visualizer(io.ComfyNode):
                     round=0.001,
                     tooltip="Pictures per second of the video.",
                 ),
-                inp(io.Int.Input, "width", default=512, min=16, max=4096, step=16, tooltip="In pixels."),
-                inp(io.Int.Input, "height", default=288, min=16, max=4096, step=16, tooltip="In pixels."),
+                _side("width", 512),
+                _side("height", 288),
                 inp(
                     io.Combo.Input,
                     "style",
@@ -291,6 +296,7 @@ class Visualizer(io.ComfyNode):
                 inp(
                     io.Float.Input,
                     "start",
+                    display_name="start (s)",
                     default=0.0,
                     min=0.0,
                     max=3600.0,
@@ -301,6 +307,7 @@ class Visualizer(io.ComfyNode):
                 inp(
                     io.Float.Input,
                     "max_seconds",
+                    display_name="at most (s)",
                     default=30.0,
                     min=0.0,
                     max=3600.0,
@@ -315,6 +322,10 @@ class Visualizer(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id],
         )
+
+    @classmethod
+    def validate_inputs(cls, colour: str | None = None) -> bool | str:
+        return host.problem((parse_colour, colour))
 
     @classmethod
     def execute(
@@ -343,6 +354,11 @@ class Visualizer(io.ComfyNode):
             cancelled=host.stop_if_cancelled,
         )
         return io.NodeOutput(images, images.shape[0])
+
+
+def _side(name: str, default: int) -> io.Input:
+    size = {"default": default, "min": 16, "max": 4096, "step": 16}
+    return inp(io.Int.Input, name, display_name=f"{name} (px)", tooltip="In pixels.", **size)
 
 
 def font_folders() -> list[Path]:

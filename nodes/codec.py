@@ -15,7 +15,7 @@ from ..songgen_core.prompts.recording import encode_song
 from ..songgen_core.seeds import MAX_SEED
 from . import host
 from ._compat import inp, schema
-from .save import check_prefix, prefix_problem
+from .save import check_prefix
 from .sockets import CodesSocket, SongModelSocket, recording_inputs, source_of
 
 NOTHING = "no file of codes found"
@@ -131,7 +131,7 @@ class SaveTokens(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
-        return prefix_problem(filename_prefix)
+        return host.problem((check_prefix, filename_prefix))
 
     @classmethod
     def execute(cls, codes: torch.Tensor, filename_prefix: str, notes: str | None = None) -> io.NodeOutput:
@@ -188,10 +188,7 @@ class LoadTokens(io.ComfyNode):
     def validate_inputs(cls, file: str | None = None, path: str | None = None) -> bool | str:
         """In place of ComfyUI's own check: with a linked path (None), `file` may say what was there once."""
         name = path or (None if file == NOTHING else file)
-        try:
-            return not name or bool(path_of(name))
-        except UserError as error:
-            return str(error)
+        return host.problem((path_of, name or None))
 
     @classmethod
     def fingerprint_inputs(cls, file: str | None = None, path: str | None = None) -> str:

@@ -17,7 +17,7 @@ from ..songgen_core.text.tags import Description
 from . import host
 from ._compat import inp, schema
 from .sockets import CodesSocket, PromptSocket, SongModelSocket
-from .text import EXAMPLE_LYRICS, bulleted, lyrics_problem
+from .text import EXAMPLE_LYRICS, bulleted, check_lyrics
 
 log = logging.getLogger("songgen")
 
@@ -62,6 +62,7 @@ class GenerateTokens(io.ComfyNode):
                 inp(
                     io.Float.Input,
                     "duration",
+                    display_name="duration (s)",
                     default=60.0,
                     min=1.0,
                     max=LONGEST,
@@ -113,8 +114,8 @@ class GenerateTokens(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, lyrics: str | None = None) -> bool | str:
-        return lyrics_problem(lyrics)
+    def validate_inputs(cls, lyrics: str | None = None, description: str | None = None) -> bool | str:
+        return host.problem((check_lyrics, lyrics), (Description.parse, description))
 
     @classmethod
     def execute(
@@ -203,6 +204,7 @@ def _sampling_inputs() -> list[io.Input]:
         inp(
             io.Int.Input,
             "repetition_window",
+            display_name="repetition_window (frames)",
             **whole,
             max=10_000,
             tooltip=(

@@ -137,6 +137,20 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> str:
     return value
 
 
+def problem(*checks: tuple[Any, ...]) -> bool | str:
+    """For `validate_inputs`: True, or what the first of `checks` (a function, its values) finds wrong.
+
+    Linked values are None before the run; they are checked on arrival.
+    """
+    try:
+        for check, *values in checks:
+            if all(value is not None for value in values):
+                check(*values)
+    except UserError as error:
+        return str(error)
+    return True
+
+
 def compute_dtype(name: str) -> torch.dtype:
     """`auto` is float16, as the models were trained, where the card is fit for it, else the next best."""
     check_choice("dtype", name, ("auto", *DTYPES))

@@ -49,8 +49,6 @@ class LoadLeVoModel(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        models = model_choices()
-        found = models[0] not in VARIANTS
         return schema(
             node_id="SongGenLoadLeVoModel",
             display_name="Load LeVo Model",
@@ -61,17 +59,7 @@ class LoadLeVoModel(io.ComfyNode):
             ),
             search_aliases=["song", "music", "SongGeneration", "LeVo"],
             inputs=[
-                inp(
-                    io.Combo.Input,
-                    "model",
-                    options=models,
-                    default=models[0] if found else SELFTEST,
-                    tooltip=(
-                        "A model found under models/songgen or models/SongGeneration, or a published one to"
-                        " download. 'selftest' needs no files and makes noise, not music: it only shows that"
-                        f" everything works. {LICENCE_NOTE}"
-                    ),
-                ),
+                model_input(),
                 inp(
                     io.Combo.Input,
                     "dtype",
@@ -93,7 +81,7 @@ class LoadLeVoModel(io.ComfyNode):
                         " folder's name. Choose the published variant where neither tells."
                     ),
                 ),
-                *_download_inputs(),
+                *download_inputs(_features_input()),
             ],
             outputs=[
                 SongModelSocket.Output(
@@ -107,10 +95,7 @@ class LoadLeVoModel(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, model: str | None = None) -> bool | str:
         """In place of ComfyUI's own check: a published name is right before and after its download."""
-        try:
-            return model is None or bool(check_model(model))
-        except UserError as error:
-            return str(error)
+        return host.problem((check_model, model))
 
     @classmethod
     def fingerprint_inputs(
@@ -166,7 +151,24 @@ class LoadLeVoModel(io.ComfyNode):
         return io.NodeOutput(handle, describe(handle))
 
 
-def _download_inputs() -> list[io.Input]:
+def model_input() -> io.Input:
+    """Every model that is there or can be downloaded."""
+    models = model_choices()
+    return inp(
+        io.Combo.Input,
+        "model",
+        options=models,
+        default=SELFTEST if models[0] in VARIANTS else models[0],
+        tooltip=(
+            "A model found under models/songgen or models/SongGeneration, or a published one to"
+            " download. 'selftest' needs no files and makes noise, not music: it only shows that"
+            f" everything works. {LICENCE_NOTE}"
+        ),
+    )
+
+
+def download_inputs(*more: io.Input) -> list[io.Input]:
+    """Whether to download, `more`, and the licence."""
     return [
         inp(
             io.Combo.Input,
@@ -179,17 +181,7 @@ def _download_inputs() -> list[io.Input]:
                 " once the licence below is accepted. A stopped download goes on where it was."
             ),
         ),
-        inp(
-            io.Combo.Input,
-            "features",
-            options=list(FEATURES),
-            default="text",
-            optional=True,
-            tooltip=(
-                "What a download is for. recordings: Audio Prompt, Encode Audio Tokens and Separate Audio,"
-                " 5 GB more. genres: Genre Prompt, 15 MB more."
-            ),
-        ),
+        *more,
         inp(
             io.Combo.Input,
             "licence",
@@ -199,6 +191,20 @@ def _download_inputs() -> list[io.Input]:
             tooltip=licence_text(),
         ),
     ]
+
+
+def _features_input() -> io.Input:
+    return inp(
+        io.Combo.Input,
+        "features",
+        options=list(FEATURES),
+        default="text",
+        optional=True,
+        tooltip=(
+            "What a download is for. recordings: Audio Prompt, Encode Audio Tokens and Separate Audio,"
+            " 5 GB more. genres: Genre Prompt, 15 MB more."
+        ),
+    )
 
 
 def model_choices() -> list[str]:

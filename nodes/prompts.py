@@ -55,6 +55,7 @@ class AudioPrompt(io.ComfyNode):
                 inp(
                     io.Float.Input,
                     "start",
+                    display_name="start (s)",
                     default=0.0,
                     min=0.0,
                     max=LATEST,
@@ -65,6 +66,7 @@ class AudioPrompt(io.ComfyNode):
                 inp(
                     io.Float.Input,
                     "seconds",
+                    display_name="length (s)",
                     default=PROMPT_SECONDS,
                     min=SHORTEST,
                     max=PROMPT_SECONDS,

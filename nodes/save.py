@@ -76,7 +76,7 @@ class SaveAudio(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
-        return prefix_problem(filename_prefix)
+        return host.problem((check_prefix, filename_prefix))
 
     @classmethod
     def execute(cls, audio: dict[str, Any] | None, filename_prefix: str, format: str) -> io.NodeOutput:
@@ -88,14 +88,6 @@ class SaveAudio(io.ComfyNode):
             for number, take in enumerate(takes)
         ]
         return io.NodeOutput(audio, ui={"audio": shown})
-
-
-def prefix_problem(prefix: str | None) -> bool | str:
-    """For `validate_inputs`: True, or what is wrong. A linked prefix is None; it is checked on arrival."""
-    try:
-        return prefix is None or bool(check_prefix(prefix))
-    except UserError as error:
-        return str(error)
 
 
 def check_prefix(prefix: str) -> str:

@@ -82,6 +82,7 @@ class SeparateAudio(io.ComfyNode):
                     max=0.9,
                     step=0.05,
                     round=0.01,
+                    display_mode=io.NumberDisplay.slider,
                     optional=True,
                     advanced=True,
                     tooltip="Share of each chunk of 7.8 s that the next one hears again; more is slower.",

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from comfy_api.v0_0_2 import io
 
-from ..songgen_core import LyricsError, UserError
+from ..songgen_core import LyricsError
 from ..songgen_core.text.doctor import MendedLyrics, mend_lyrics
 from ..songgen_core.text.lyrics import STRUCTURE_TAGS, Section, Song, estimate_seconds
 from ..songgen_core.text.tags import BPM_MAX, BPM_MIN, TAG_VOCABULARY, Description
@@ -25,14 +25,12 @@ Let the river find its way
 ANY = "any"  # first choice of every style combo: not said, the model chooses
 
 
-def lyrics_problem(lyrics: str | None) -> bool | str:
-    """For `validate_inputs`: True, or what is wrong. Linked lyrics are None; they are checked on arrival."""
-    try:
-        if lyrics is not None:
-            Song.parse(lyrics).check()
-    except UserError as error:
-        return str(error)
-    return True
+def check_lyrics(lyrics: str, mend: bool = False) -> None:
+    """Raise LyricsError for lyrics that cannot be sung, once they are mended where that is asked for."""
+    if not mend:
+        Song.parse(lyrics).check()
+    elif problems := mend_lyrics(lyrics).problems:
+        raise LyricsError(str(problems[0]))
 
 
 def bulleted(title: str, lines: Iterable[str]) -> list[str]:
@@ -46,6 +44,18 @@ class LyricsFormatter(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        lyrics = inp(
+            io.String.Input,
+            "lyrics",
+            multiline=True,
+            default=EXAMPLE_LYRICS,
+            dynamic_prompts=False,
+            tooltip=(
+                "Sections with a tag such as [verse] or [chorus] above them, one line of song per"
+                " line. The one-line form with ' ; ' between sections is read as well."
+            ),
+        )
+        lyrics.extra_dict = {"structure_tags": STRUCTURE_TAGS}  # web/js/pickers.js offers them
         return schema(
             node_id="SongGenLyricsFormatter",
             display_name="Lyrics Formatter",
@@ -56,17 +66,7 @@ class LyricsFormatter(io.ComfyNode):
             ),
             search_aliases=["song text", "verse", "chorus"],
             inputs=[
-                inp(
-                    io.String.Input,
-                    "lyrics",
-                    multiline=True,
-                    default=EXAMPLE_LYRICS,
-                    dynamic_prompts=False,
-                    tooltip=(
-                        "Sections with a tag such as [verse] or [chorus] above them, one line of song per"
-                        " line. The one-line form with ' ; ' between sections is read as well."
-                    ),
-                ),
+                lyrics,
                 inp(
                     io.Boolean.Input,
                     "mend",
@@ -96,10 +96,7 @@ class LyricsFormatter(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, lyrics: str | None = None, mend: bool | None = True) -> bool | str:
-        if lyrics is None or mend is None:  # linked: checked on arrival
-            return True
-        problems = mend_lyrics(lyrics).problems if mend else ()
-        return str(problems[0]) if problems else lyrics_problem(None if mend else lyrics)
+        return host.problem((check_lyrics, lyrics, mend))
 
     @classmethod
     def execute(cls, lyrics: str, mend: bool = True) -> io.NodeOutput:
@@ -175,6 +172,10 @@ class DescriptionTags(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, bpm: int | None = 0, extra: str | None = "") -> bool | str:
+        return host.problem((_description, [], bpm, extra))
+
+    @classmethod
     def execute(
         cls,
         gender: str = ANY,
@@ -193,9 +194,13 @@ class DescriptionTags(io.ComfyNode):
             "instruments": instrument,
         }
         words = [host.check_choice(n, v, (ANY, *TAG_VOCABULARY[n])) for n, v in chosen.items()]
-        tempo = [f"the bpm is {bpm}"] if bpm else []
-        described = Description.parse(", ".join([*(w for w in words if w != ANY), extra or "", *tempo]))
+        described = _description([w for w in words if w != ANY], bpm, extra)
         return io.NodeOutput(described.format(), "\n".join(described.warnings()))
+
+
+def _description(words: list[str], bpm: int, extra: str | None) -> Description:
+    tempo = [f"the bpm is {bpm}"] if bpm else []
+    return Description.parse(", ".join([*words, extra or "", *tempo]))
 
 
 def _tag_input(name: str, dimension: str, tooltip: str) -> io.Input:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..audio.resample import check_recording
 from ..errors import AudioError
 from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, never_cancelled
+from ..text.doctor import mend_lyrics
 from ..text.lyrics import Song
 from .beats import Array, Beats, beats_of, find_onsets
 from .envelopes import Envelopes, frame_count, measure_envelopes
@@ -84,14 +85,15 @@ def analyze_song(
 ) -> SongAnalysis:
     """Analyse audio [C, N]; `fps` is the rate of the envelopes, 1 to 120.
 
-    `lyrics` are those the song was made from; without them sections are only approximate and there are no
-    lines. `vocal` [C, M] at `vocal_rate` (the same as the song's if None) makes the times of the lines
-    better. Takes time in proportion to the length. Raises AudioError, LyricsError, Cancelled.
+    `lyrics` are those the song was made from, in any form that can be mended; without them sections are only
+    approximate and there are no lines. `vocal` [C, M] at `vocal_rate` (the same as the song's if None) makes
+    the times of the lines better. Takes time in proportion to the length. Raises AudioError, LyricsError,
+    Cancelled.
     """
     check_recording(audio, sample_rate)
     seconds = audio.shape[1] / sample_rate
     frame_count(seconds, fps)  # a wrong rate is an error before the work, not after it
-    song = Song.parse(lyrics) if lyrics and lyrics.strip() else None
+    song = Song.parse(mend_lyrics(lyrics).text) if lyrics and lyrics.strip() else None
     voiced = None if vocal is None else _voice(vocal, vocal_rate or sample_rate, seconds)
 
     def tell(done: int) -> None:

@@ -57,8 +57,8 @@ def test_silence_has_no_beats_and_no_numbers_are_made_up(channels, samples, lyri
 
 def test_mistakes_are_named():
     audio = torch.zeros(1, 8000)
-    with pytest.raises(LyricsError, match="line 1"):
-        analyze_song(audio, 8000, lyrics="no tag")
+    with pytest.raises(LyricsError, match="too many"):
+        analyze_song(audio, 8000, lyrics="la " * 9000)
     with pytest.raises(AudioError, match="fps is 0"):
         analyze_song(audio, 8000, fps=0)
     with pytest.raises(AudioError, match="NaN"):
@@ -86,3 +86,8 @@ def test_the_song_itself_is_left_alone():
     before = audio.clone()
     analyze_song(audio, RATE, vocal=audio)
     assert torch.equal(audio, before)
+
+
+def test_lyrics_of_any_form_are_read():
+    found = analyze_song(torch.zeros(1, 80_000), 8000, lyrics="Verse 1:\nMorning light\n\n(Chorus)\nSing it")
+    assert [line.text for line in found.lines] == ["Morning light", "Sing it"]

@@ -1,32 +1,33 @@
-"""A real ComfyUI server with this pack in it, one for the whole session.
+"""A real ComfyUI server with this pack in it, one for the whole session, and others for who needs their own.
 
 COMFYUI_PATH is a ComfyUI checkout, COMFYUI_PYTHON the Python that runs it (default: that of the tests).
 """
 
 import os
-import socket
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from comfy_client import ROOT, Client
+from comfy_client import ROOT
+from comfy_server import Server, StartComfy, running_comfyui
 
 sys.path.insert(0, str(ROOT / "tests" / "hub"))
 from hub_server import HubServer, running_hub
 
-FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
-SECONDS_TO_START = 180
-PRELUDE = f"""
+COMFYUI = """
 import asyncio, importlib.util, os, sys
 sys.path.insert(0, os.getcwd())
 import utils.extra_config  # before ComfyUI puts its comfy folder, with a utils.py, on the path
 from comfy.cli_args import args
 args.cpu = True
 import folder_paths, torch
+"""
+PACK = f"""
 spec = importlib.util.spec_from_file_location("pack", {str(ROOT / "__init__.py")!r},
                                               submodule_search_locations=[{str(ROOT)!r}])
 pack = importlib.util.module_from_spec(spec); sys.modules["pack"] = pack; spec.loader.exec_module(pack)
@@ -66,35 +67,23 @@ def hub() -> Iterator[HubServer]:
 
 
 @pytest.fixture(scope="session")
-def comfy(
-    comfyui_path: Path, comfyui_python: str, tmp_path_factory: pytest.TempPathFactory, hub: HubServer
-) -> Iterator[Client]:
-    """Client of a server that runs on the CPU in a folder of its own."""
-    base = tmp_path_factory.mktemp("comfy")
-    for name in FOLDERS:
-        (base / name).mkdir()
-    (base / "custom_nodes" / "songgen").symlink_to(ROOT, target_is_directory=True)
-    port = _free_port()
-    command = [comfyui_python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(port)]
-    command += ["--base-directory", str(base), "--database-url", "sqlite:///:memory:"]
-    command += ["--disable-api-nodes", "--dont-print-server"]
-    log = base / "server.log"
-    with log.open("w") as file:
-        # One thread: on a busy machine several wait for each other most of the time.
-        process = subprocess.Popen(
-            command,
-            cwd=comfyui_path,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={"OMP_NUM_THREADS": "1", **os.environ, **_only(hub)},
-        )
-        client = Client(f"http://127.0.0.1:{port}", base)
-        try:
-            _wait_until_it_answers(client, process, log)
-            yield client
-        finally:
-            process.terminate()
-            process.wait(30)
+def start_comfy(
+    comfyui_path: Path, comfyui_python: str, tmp_path_factory: pytest.TempPathFactory
+) -> StartComfy:
+    """Starts a server for a `with` block: start_comfy(*flags, packs=..., environment=...)."""
+
+    def start(*flags: str, **settings: Any) -> AbstractContextManager[Server]:
+        base = tmp_path_factory.mktemp("comfy")
+        return running_comfyui(comfyui_path, comfyui_python, base, *flags, **settings)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def comfy(start_comfy: StartComfy, hub: HubServer) -> Iterator[Server]:
+    """A server that runs on the CPU."""
+    with start_comfy("--cpu", environment=_only(hub)) as server:
+        yield server
 
 
 def _only(hub: HubServer) -> dict[str, str]:
@@ -103,32 +92,16 @@ def _only(hub: HubServer) -> dict[str, str]:
     return {**off, "HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _wait_until_it_answers(client: Client, process: subprocess.Popen, log: Path) -> None:
-    end = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            pytest.fail(f"ComfyUI ended with {process.returncode}:\n{log.read_text()[-4000:]}")
-        try:
-            client.get_json("/system_stats")
-            return
-        except OSError:
-            time.sleep(0.3)
-    pytest.fail(f"ComfyUI did not answer within {SECONDS_TO_START} s:\n{log.read_text()[-4000:]}")
-
-
 @pytest.fixture
-def in_comfyui(comfyui_path: Path, comfyui_python: str, tmp_path: Path) -> Callable[[str], None]:
-    """Runs a program in a process of ComfyUI's own Python, with our pack imported, without a server."""
+def in_comfyui(comfyui_path: Path, comfyui_python: str, tmp_path: Path) -> Callable[..., None]:
+    """Runs a program in a process of ComfyUI's own Python, with our pack imported, without a server.
 
-    def run(program: str) -> None:
+    `before` runs after ComfyUI is imported, and before the pack is.
+    """
+
+    def run(program: str, before: str = "") -> None:
         folders = f"TMP = {str(tmp_path)!r}\n"
-        text = folders + PRELUDE + textwrap.dedent(program)
+        text = folders + COMFYUI + textwrap.dedent(before) + PACK + textwrap.dedent(program)
         done = subprocess.run(
             [comfyui_python, "-c", text], cwd=comfyui_path, capture_output=True, text=True, timeout=300
         )

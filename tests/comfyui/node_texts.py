@@ -27,7 +27,10 @@ def _texts(node: dict[str, Any]) -> dict[str, Any]:
     return {
         "display_name": node["display_name"],
         "description": node["description"],
-        "inputs": {i: {"name": i, "tooltip": spec[1].get("tooltip")} for i, spec in inputs.items()},
+        "inputs": {
+            i: {"name": spec[1].get("display_name") or i, "tooltip": spec[1].get("tooltip")}
+            for i, spec in inputs.items()
+        },
         "outputs": {str(n): {"name": name, "tooltip": text} for n, (name, text) in enumerate(outputs)},
     }
 

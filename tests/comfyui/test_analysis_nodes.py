@@ -1,7 +1,9 @@
 """Analysis of a song for video, called in a process of ComfyUI's own Python and as a graph on the server."""
 
+from pathlib import Path
+
 import pytest
-from comfy_client import Client, id_of, song_prompt
+from comfy_client import Client, Refused, id_of, song_prompt
 
 pytestmark = pytest.mark.comfyui
 
@@ -61,3 +63,49 @@ def test_a_graph_makes_pictures_of_a_song(comfy: Client) -> None:
     run = comfy.run(prompt)
     assert run.end == "execution_success", run.error
     assert len(run.outputs["saved"]["images"]) == 24
+
+
+def subtitles_prompt(text, **changes):
+    inputs = {"subtitles": text, "filename_prefix": "words/song", "format": "lrc", **changes}
+    return {"1": {"class_type": "SongGenSaveSubtitles", "inputs": inputs}}
+
+
+def test_subtitles_are_saved_in_either_form(comfy):
+    srt = "1\n00:00:01,000 --> 00:00:02,500\n晨光 light\n"
+    (path,) = comfy.run(subtitles_prompt(srt)).outputs["1"]["text"]
+    assert path.endswith(".lrc")
+    saved = (comfy.base / "output" / "words").joinpath(Path(path).name)
+    assert saved.read_text(encoding="utf-8") == "[00:01.00]晨光 light\n[00:02.50]\n"
+    (other,) = comfy.run(subtitles_prompt(saved.read_text(encoding="utf-8"), format="srt")).outputs["1"][
+        "text"
+    ]
+    assert Path(other).read_text(encoding="utf-8") == srt
+    run = comfy.run(subtitles_prompt(""))
+    assert run.outputs["1"]["text"] == ["there are no lines: nothing was saved"]
+    assert len(list(saved.parent.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"subtitles": "la la"}, "neither SRT"),
+        ({"filename_prefix": "../x"}, "leads out of the output folder"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused(comfy, change, told):
+    with pytest.raises(Refused) as caught:
+        comfy.run(subtitles_prompt("[00:01.00]la", **change))
+    assert told in caught.value.body["node_errors"]["1"]["errors"][0]["details"]
+
+
+def test_unknown_colours_are_refused_before_anything_runs(comfy):
+    prompt = song_prompt()
+    audio = [id_of(prompt, "DiffusionRender"), 0]
+    inputs = {"audio": audio, "fps": 12.0, "width": 64, "height": 64, "style": "bars", "start": 0.0}
+    prompt["90"] = {
+        "class_type": "SongGenVisualizer",
+        "inputs": {**inputs, "colour": "blue", "max_seconds": 1.0},
+    }
+    prompt["91"] = {"class_type": "PreviewImage", "inputs": {"images": ["90", 0]}}
+    run = comfy.run(prompt)  # the song itself is made
+    assert "write it as #rrggbb" in run.node_errors["90"]["errors"][0]["details"]

@@ -91,3 +91,155 @@ def test_layers_are_comfyuis_and_weights_are_untouched(in_comfyui):
         plain = [type(m) for m in network.modules() if type(m).__module__.startswith("torch.nn.modules.")]
         assert not {t.__name__ for t in plain} & {"Linear", "Embedding", "LayerNorm", "Conv1d"}, plain
     """)
+
+
+def test_the_stated_kv_caches_are_those_that_are_made(in_comfyui):
+    in_comfyui(
+        LOADED
+        + """
+from pack.songgen_core.layers.kv_cache import KVCache
+made, begin = [], KVCache.__init__
+def noted(self, *arguments):
+    begin(self, *arguments)
+    made.extend([*self.keys, *self.values])
+KVCache.__init__ = noted
+class FirstColumn(Exception): pass
+def stop(self, progress):
+    raise FirstColumn
+host.NodeProgress.__call__ = stop
+for duration in (1.0, 7.0, 30.0):
+    made.clear()
+    try:
+        with torch.inference_mode():
+            nodes["GenerateTokens"].execute(model, "[verse] La la la.", 1, duration, "mixed")
+        raise AssertionError("no column was written")
+    except FirstColumn:
+        pass
+    assert len(made) == 2 * (model.config.num_hidden_layers + model.config.num_hidden_layers_sub)
+    stated = host.lm_memory(model, duration) - 512 * (1 << 20)
+    assert sum(tensor.nbytes for tensor in made) == stated > 0, duration
+"""
+    )
+
+
+# Peaks of what lives beside the weights, at published sizes: on `meta`, where tensors have no content.
+PEAK = """
+import weakref
+from types import SimpleNamespace
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+class Peak(TorchDispatchMode):
+    # Counts the bytes of all storages that are made in the block and still alive.
+    def __init__(self):
+        super().__init__()
+        self.alive = self.most = 0
+        self.known = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        old = self.known | {id(storage) for storage in self.storages((arguments, keywords))}
+        for storage in self.storages(result):
+            if id(storage) not in old:
+                self.add(storage)
+        return result
+
+    def storages(self, tree):
+        return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+    def add(self, storage):
+        size, name = storage.nbytes(), id(storage)
+        self.known.add(name)
+        self.alive += size
+        self.most = max(self.most, self.alive)
+        weakref.finalize(storage, self.remove, name, size)
+
+    def remove(self, name, size):
+        self.known.discard(name)
+        self.alive -= size
+
+META = torch.device("meta")
+"""
+
+
+def test_the_peak_counter_counts(in_comfyui):
+    in_comfyui(
+        PEAK
+        + """
+with torch.inference_mode(), Peak() as peak:
+    a = torch.zeros(1000, device=META)  # 4 kB
+    b = a.view(10, 100).T  # nothing
+    c = (a + 1) * 2  # two of them, one of which goes
+    del a
+    d = torch.zeros(500, device=META)
+assert (peak.most, peak.alive) == (12000, 10000), (peak.most, peak.alive)  # b holds on to a
+"""
+    )
+
+
+def test_the_language_model_needs_no_more_than_is_stated(in_comfyui):
+    in_comfyui(
+        PEAK
+        + """
+from pack.songgen_core.generation.autoregressive import decode_one_frame, prefill
+from pack.songgen_core.models.lelm import Conditions, LeLM
+
+def peak_of(c, dtype):
+    # Longest song: the caches and the most that was alive, in bytes.
+    with META:
+        lm = LeLM(c).to(dtype).requires_grad_(False)
+        words = torch.zeros(2, c.lyrics_length, dtype=torch.int64)
+        style = torch.zeros(2, c.description_length, dtype=torch.int64)
+        prompt = torch.zeros(2, c.num_codebooks, c.prompt_length - 1, dtype=torch.int64)
+        column = torch.zeros(c.num_codebooks, dtype=torch.int64)
+    positions = c.max_seq_len(c.max_frames)
+    with torch.inference_mode(), Peak() as peak:
+        cache = lm.make_cache(2, positions, dtype, META)
+        held = peak.alive
+        prefill(lm, Conditions(words, words, style, prompt), column, cache)
+        for part in cache:
+            part.length = positions - 1
+        decode_one_frame(lm, column, cache)
+    return held, peak.most
+
+for dtype in (torch.float16, torch.float32):
+    for name, variant in VARIANTS.items():
+        stated = host.lm_memory(SimpleNamespace(config=variant.lm, dtype=dtype), variant.lm.max_duration)
+        held, most = peak_of(variant.lm, dtype)
+        print(f"{name} {dtype}: caches {held >> 20}, peak {most >> 20}, stated {stated >> 20} MB")
+        assert held < most <= stated, (name, dtype, held, most, stated)
+"""
+    )
+
+
+def test_the_renderer_and_the_vae_need_no_more_than_is_stated(in_comfyui):
+    in_comfyui(
+        PEAK
+        + """
+from pack.songgen_core.codec import _CHUNK_FRAMES
+from pack.songgen_core.configs import OobleckConfig, RendererConfig
+from pack.songgen_core.generation.flow import guided_velocity
+from pack.songgen_core.models.flow_renderer import FlowRenderer
+from pack.songgen_core.models.oobleck import OobleckVAE
+
+config = RendererConfig()
+with META:
+    codes = torch.zeros(1, config.window_frames, dtype=torch.int64)
+    vae = OobleckVAE(OobleckConfig(), with_encoder=False).requires_grad_(False)
+    latents = torch.zeros(1, config.latent_dim, _CHUNK_FRAMES)
+with torch.inference_mode(), Peak() as decoding:
+    vae.decode(latents)
+for dtype in (torch.float16, torch.float32):
+    with META:
+        renderer = FlowRenderer(config).to(dtype).requires_grad_(False)
+    renderer.compute_dtype = dtype
+    with torch.inference_mode(), Peak() as peak:
+        noise, known = torch.zeros(2, 1, config.window_frames, config.latent_dim, device=META)
+        condition = renderer.condition(codes, codes)
+        velocity = guided_velocity(renderer, noise, noise[0, 0, 0], condition, known, 250, 1.5)
+    assert velocity.shape == noise.shape
+    most = max(peak.most, decoding.most)
+    print(f"{dtype}: step {peak.most >> 20}, VAE {decoding.most >> 20} MB")
+    assert 100 << 20 < most <= host.render_memory()
+"""
+    )

@@ -9,6 +9,7 @@ from node_texts import english, our_nodes, read
 pytestmark = pytest.mark.comfyui
 
 NODES = {
+    "Song",
     "LoadLeVoModel",
     "LyricsFormatter",
     "DescriptionTags",
@@ -24,7 +25,11 @@ NODES = {
     "LoadTokens",
     "AnalyzeSong",
     "BurnSubtitles",
+    "SaveSubtitles",
     "Visualizer",
+    "CoverArt",
+    "CutToBeat",
+    "VideoClip",
 }
 VARIANTS = ["base", "base-new", "base-full", "large", "v2-medium", "v2-large"]
 

@@ -161,11 +161,19 @@ def test_choices_outside_the_list_never_run(comfy, change):
         assert "choose one of" in run.error["exception_message"]
 
 
-def test_impossible_settings_give_one_clear_line(comfy):
-    run = comfy.run(song_prompt(DescriptionTags__bpm=5))
-    assert run.error["exception_message"].strip() == (
-        "description: bpm 5 is not possible; give a whole number from 20 to 300, for example 120"
-    )
+def test_impossible_settings_are_refused_before_anything_runs(comfy):
+    told = "description: bpm 5 is not possible; give a whole number from 20 to 300, for example 120"
+    assert told in refusal(comfy, song_prompt(DescriptionTags__bpm=5), "DescriptionTags")
+    assert told in refusal(comfy, song_prompt(DescriptionTags__extra="bpm 5"), "DescriptionTags")
+    assert told in refusal(comfy, song_prompt(GenerateTokens__description="bpm 5"), "GenerateTokens")
+
+
+def test_impossible_linked_settings_give_one_clear_line(comfy):
+    prompt = song_prompt(DescriptionTags__extra=["90", 0])
+    prompt["90"] = {"class_type": "PrimitiveString", "inputs": {"value": "bpm 5"}}
+    run = comfy.run(prompt)
+    assert run.error["node_id"] == id_of(prompt, "DescriptionTags")
+    assert run.error["exception_message"].strip().startswith("description: bpm 5 is not possible")
 
 
 def test_freed_models_come_back(comfy):
