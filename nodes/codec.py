@@ -15,7 +15,7 @@ from ..songgen_core.prompts.recording import encode_song
 from ..songgen_core.seeds import MAX_SEED
 from . import host
 from ._compat import inp, schema
-from .save import check_prefix
+from .save import check_prefix, saved_file
 from .sockets import CodesSocket, SongModelSocket, recording_inputs, source_of
 
 NOTHING = "no file of codes found"
@@ -136,10 +136,11 @@ class SaveTokens(io.ComfyNode):
     @classmethod
     def execute(cls, codes: torch.Tensor, filename_prefix: str, notes: str | None = None) -> io.NodeOutput:
         output = folder_paths.get_output_directory()
-        folder, name, counter, *_ = folder_paths.get_save_image_path(check_prefix(filename_prefix), output)
+        prefix = check_prefix(filename_prefix)
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
         path = Path(folder, f"{name}_{counter:05}_{SUFFIX}")
         save_codes(path, codes, {"notes": notes} if notes else None)
-        return io.NodeOutput(codes, str(path), ui={"text": [str(path)]})
+        return io.NodeOutput(codes, str(path), ui=saved_file(path, subfolder))
 
 
 class LoadTokens(io.ComfyNode):

@@ -108,6 +108,12 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
+def saved_file(path: Path, subfolder: str) -> dict[str, list[Any]]:
+    """What the frontend shows of a file that it cannot play, and what clients need to fetch it."""
+    file = {"filename": path.name, "subfolder": subfolder, "type": "output"}
+    return {"text": [str(path)], "files": [file]}
+
+
 def workflow_tags(hidden: Any) -> dict[str, str]:
     """Prompt and workflow as the frontend reads them back: plain ASCII JSON."""
     if hidden is None or args.disable_metadata:

@@ -9,7 +9,7 @@ from ..songgen_core.analysis.subtitles import parse_subtitles, to_lrc, to_srt
 from ..songgen_core.atomic import complete_or_nothing
 from . import host
 from ._compat import inp, schema
-from .save import check_prefix
+from .save import check_prefix, saved_file
 
 _FORMATS = {"srt": to_srt, "lrc": to_lrc}
 
@@ -73,8 +73,9 @@ class SaveSubtitles(io.ComfyNode):
         if not lines:  # a song without words; the rest of the graph goes on
             return io.NodeOutput("", ui={"text": ["there are no lines: nothing was saved"]})
         output = folder_paths.get_output_directory()
-        folder, name, counter, *_ = folder_paths.get_save_image_path(check_prefix(filename_prefix), output)
+        prefix = check_prefix(filename_prefix)
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
         path = Path(folder, f"{name}_{counter:05}_.{format}")
         with complete_or_nothing(path) as temporary:
             temporary.write_text(written(lines), encoding="utf-8", newline="\n")
-        return io.NodeOutput(str(path), ui={"text": [str(path)]})
+        return io.NodeOutput(str(path), ui=saved_file(path, subfolder))

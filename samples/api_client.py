@@ -612,7 +612,7 @@ def main(argv: list[str] | None = None) -> int:
     except (Failed, OSError) as problem:
         code, status, error = 1, "failed", str(problem)
     for title, text in job.texts.items():
-        line.say(f"{title}: {text}")
+        line.say(f"{title}: {text.strip()}")
     line.say(error or f"done, {len(paths)} file{'s' * (len(paths) != 1)}")
     for path in paths:
         print(path, flush=True)

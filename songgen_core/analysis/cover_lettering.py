@@ -41,7 +41,7 @@ class Lettering:
 
     def free_rows(self, at_top: bool) -> tuple[int, int]:
         """The first row for pictures and the one after the last: apart from letters and edges."""
-        letters = self._margin + (0 if self._cover is None else self._cover.shape[0])
+        letters = self._margin + (0 if self._cover is None else self._cover.shape[0] + self._margin // 3)
         free = (letters, self._margin) if at_top else (self._margin, letters)
         return free[0], self._height - free[1]
 

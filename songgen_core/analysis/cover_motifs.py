@@ -208,10 +208,15 @@ def _around(rows: Tensor) -> Tensor:
 
 
 def _sampled(row: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """A row [T] at any places in 0..1, and its slope there; the end is followed by the beginning."""
+    """A row [T] in 0..1 at any places in 0..1 on a smooth curve (Catmull-Rom), and its slope there.
+
+    The end is followed by the beginning.
+    """
     at = place * len(row)
-    low = at.long() % len(row)
-    high = (low + 1) % len(row)
-    share = at - at.floor()
-    share = share * share * (3 - 2 * share)
-    return torch.lerp(row[low], row[high], share), (row[high] - row[low]) * len(row)
+    number = at.long()
+    share = at - number
+    before, here, following, later = (row[(number + step) % len(row)] for step in (-1, 0, 1, 2))
+    bend = 2 * before - 5 * here + 4 * following - later
+    turn = 3 * (here - following) + later - before
+    level = here + 0.5 * share * (following - before + share * (bend + share * turn))
+    return level.clamp(0, 1), (following - here) * len(row)

@@ -72,7 +72,9 @@ def subtitles_prompt(text, **changes):
 
 def test_subtitles_are_saved_in_either_form(comfy):
     srt = "1\n00:00:01,000 --> 00:00:02,500\n晨光 light\n"
-    (path,) = comfy.run(subtitles_prompt(srt)).outputs["1"]["text"]
+    shown = comfy.run(subtitles_prompt(srt)).outputs["1"]
+    (path,) = shown["text"]
+    assert comfy.view(shown["files"][0]) == Path(path).read_bytes()
     assert path.endswith(".lrc")
     saved = (comfy.base / "output" / "words").joinpath(Path(path).name)
     assert saved.read_text(encoding="utf-8") == "[00:01.00]晨光 light\n[00:02.50]\n"

@@ -23,7 +23,7 @@ const STYLE = `
 .songgen-choices button:hover, .songgen-choices :focus-visible { border-color: #3a9bdc; }
 .songgen-choices :focus-visible { outline: 2px solid #3a9bdc; outline-offset: 1px; }
 .songgen-choices [aria-pressed="true"] { background: #1f6fa8; border-color: #1f6fa8; color: #fff; }
-.songgen-choices [aria-pressed="true"]::before { content: "✓ "; }
+.songgen-choices [aria-pressed="true"]::before { content: "✓ "; content: "✓ " / ""; }
 .songgen-choices .noted { display: flex; gap: 16px; width: 100%; text-align: left; }
 .songgen-choices .noted b { min-width: 9em; font-weight: 600; }
 .songgen-choices [hidden] { display: none; }`;
