@@ -1,6 +1,7 @@
 """ComfyUI servers of our own: any flags, any packs, in a folder with a temporary directory of its own."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -33,6 +34,12 @@ class Server(Client):
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
         raise ProcessLookupError(f"the server {self.process.pid} has ended:\n{self.log[-4000:]}")
+
+    @property
+    def our_tracebacks(self) -> list[str]:
+        """Those in the log that go through our code; ComfyUI's database may have some of its own."""
+        found = re.findall(r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+.*", self.log)
+        return [text for text in found if "custom_nodes/songgen/" in text]
 
     def files(self) -> set[str]:
         """All files below the folders that a run may write to, relative to the base."""

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from comfy_client import Client, Prompt, id_of, song_prompt
+from comfy_client import SECONDS_TO_RUN, Client, Prompt, id_of, song_prompt
 
 pytestmark = pytest.mark.comfyui
 
@@ -174,62 +174,54 @@ before = after
     in_comfyui(program, before=SNAPSHOT)
 
 
-def songs_of(comfy: Client, prompt_id: str, prompt: Prompt) -> list[bytes]:
+def songs_of(comfy: Client, outputs: dict, prompt: Prompt) -> list[bytes]:
     """The files of a finished prompt; wav32 holds samples and nothing else."""
-    outputs = comfy.get_json(f"/history/{prompt_id}")[prompt_id]["outputs"]
     nodes = sorted(key for key, node in prompt.items() if node["class_type"] == "SongGenSaveAudio")
     return [comfy.view(file) for node in nodes for file in outputs[node]["audio"]]
 
 
-def in_wav(prompt: Prompt) -> Prompt:
-    for node in prompt.values():
-        if node["class_type"] == "SongGenSaveAudio":
-            node["inputs"]["format"] = "wav32"
-    return prompt
-
-
-def two_prompts() -> tuple[Prompt, Prompt]:
-    first = song_prompt(GenerateTokens__seed=501, GenerateTokens__duration=4.0)
-    second = song_prompt("genre_prompt", GenerateTokens__seed=502)
-    return in_wav(first), in_wav(second)
+def two_prompts(seed: int) -> tuple[Prompt, Prompt]:
+    first = song_prompt(GenerateTokens__seed=seed, GenerateTokens__duration=4.0, SaveAudio__format="wav32")
+    second = song_prompt("genre_prompt", GenerateTokens__seed=seed + 1, SaveAudio__format="wav32")
+    return first, second
 
 
 def alone(comfy: Client, prompt: Prompt) -> list[bytes]:
     run = comfy.run(prompt)
     assert run.end == "execution_success", run.error
     assert id_of(prompt, "GenerateTokens") in run.executed, "it did not come out of the cache"
-    return songs_of(comfy, run.prompt_id, prompt)
+    return songs_of(comfy, run.outputs, prompt)
+
+
+def finished(comfy: Client, prompt_id: str) -> dict:
+    """Outputs of a queued prompt, once it has run."""
+    end = time.monotonic() + SECONDS_TO_RUN
+    while not (history := comfy.get_json(f"/history/{prompt_id}")):
+        assert time.monotonic() < end, "the queue does not come to an end"
+        time.sleep(0.2)
+    return history[prompt_id]["outputs"]
 
 
 def test_prompts_in_a_queue_do_not_disturb_each_other(comfy: Client):
-    prompts = two_prompts()
+    prompts = two_prompts(seed=501)
     expected = [alone(comfy, prompt) for prompt in prompts]
     queued = [comfy.post("/prompt", {"prompt": prompt})["prompt_id"] for prompt in (*prompts, *prompts)]
-    end = time.monotonic() + 300
-    while any(comfy.get_json(f"/history/{prompt_id}") == {} for prompt_id in queued):
-        assert time.monotonic() < end, "the queue does not come to an end"
-        time.sleep(0.2)
-    found = [songs_of(comfy, prompt_id, prompt) for prompt_id, prompt in zip(queued, prompts * 2)]
+    found = [songs_of(comfy, finished(comfy, name), prompt) for name, prompt in zip(queued, prompts * 2)]
     assert found == expected * 2
     assert expected[0] != expected[1]
 
 
-@pytest.mark.parametrize("node", ["GenerateTokens", "DiffusionRender"])
-def test_a_song_after_a_cancel_is_the_song_before_it(comfy: Client, node: str):
-    prompt, other = two_prompts()
+@pytest.mark.parametrize("node, seed", [("GenerateTokens", 511), ("DiffusionRender", 521)])
+def test_a_song_after_a_cancel_is_the_song_before_it(comfy: Client, node: str, seed: int):
+    prompt, other = two_prompts(seed)
     prompt[id_of(prompt, "DiffusionRender")]["inputs"]["steps"] = 20
-    before = alone(comfy, prompt)
+    before, pressed = alone(comfy, prompt), []
     alone(comfy, other)
-    pressed = []
 
     def press_cancel(event, prompt_id):
         data = event["data"]
-        half = (
-            event["type"] == "progress"
-            and data["node"] == id_of(prompt, node)
-            and 2 * data["value"] > data["max"]
-        )
-        if half and not pressed:
+        here = event["type"] == "progress" and data["node"] == id_of(prompt, node)
+        if here and 2 * data["value"] > data["max"] and not pressed:
             comfy.post("/interrupt", {"prompt_id": prompt_id})
             pressed.append(prompt_id)
 

@@ -55,7 +55,7 @@ def lyrics(page) -> str:
 
 
 def dialogs(page) -> int:
-    return page.locator("dialog.songgen-choices").count()
+    return page.locator("dialog.songgen-choices[open]").count()
 
 
 def test_keywords_are_found_added_once_and_removed(page, mode):
