@@ -15,7 +15,7 @@ from ..songgen_core.prompts.recording import encode_song
 from ..songgen_core.seeds import MAX_SEED
 from . import host
 from ._compat import inp, schema
-from .save import check_prefix, saved_file
+from .save import check_prefix, next_path, prefix_input, shown_text
 from .sockets import CodesSocket, SongModelSocket, recording_inputs, source_of
 
 NOTHING = "no file of codes found"
@@ -103,15 +103,7 @@ class SaveTokens(io.ComfyNode):
             search_aliases=["codec", "codes", "export"],
             inputs=[
                 CodesSocket.Input("codes", tooltip="From Generate Tokens or Encode Audio Tokens."),
-                inp(
-                    io.String.Input,
-                    "filename_prefix",
-                    default="songgen/codes",
-                    tooltip=(
-                        "Start of the file name, with folders under the output folder; a number is added."
-                        " Load Tokens lists what is in the folder songgen."
-                    ),
-                ),
+                prefix_input("songgen/codes", " Load Tokens lists what is in the folder songgen."),
                 inp(
                     io.String.Input,
                     "notes",
@@ -135,12 +127,9 @@ class SaveTokens(io.ComfyNode):
 
     @classmethod
     def execute(cls, codes: torch.Tensor, filename_prefix: str, notes: str | None = None) -> io.NodeOutput:
-        output = folder_paths.get_output_directory()
-        prefix = check_prefix(filename_prefix)
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
-        path = Path(folder, f"{name}_{counter:05}_{SUFFIX}")
+        path = next_path(filename_prefix, SUFFIX)
         save_codes(path, codes, {"notes": notes} if notes else None)
-        return io.NodeOutput(codes, str(path), ui=saved_file(path, subfolder))
+        return io.NodeOutput(codes, str(path), ui=shown_text(path))
 
 
 class LoadTokens(io.ComfyNode):

@@ -254,7 +254,7 @@ class NodeProgress:
         if progress.made is None or (now < self._next_picture and progress.done < progress.total):
             return None
         self._next_picture = now + _SECONDS_BETWEEN_PICTURES
-        image = picture(progress)
+        image = picture(progress.made, progress.total)
         return "JPEG", image, max(image.size)
 
     def _tell(self, progress: Progress, now: float) -> None:

@@ -7,8 +7,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..songgen_core import Progress
-
 _WIDTH, _BAND, _GAP = 512, 32, 4  # pixels; a band is a stream of codes
 _LATENT_HEIGHT = 128
 _EMPTY = 24  # grey of what is not written yet
@@ -17,13 +15,10 @@ _REACH = 2.5  # latents have a standard deviation of about 1
 _COLOURS = ((0, 0, 16), (80, 18, 123), (221, 81, 58), (252, 255, 164))  # of latents, low to high
 
 
-def picture(progress: Progress) -> Image.Image:
-    """What `progress.made` holds: codes as bands of colour, latents as a map from low to high."""
-    made = progress.made
-    if made is None:
-        raise ValueError(f"there is nothing to see of '{progress.stage}'")
+def picture(made: Tensor, total: int) -> Image.Image:
+    """Codes, columns [K, S] int64 of `total`, as bands of colour; latents [N, C] as a map, low to high."""
     values = made.detach().cpu()
-    pixels = _code_bands(values, progress.total) if progress.stage == "tokens" else _latent_map(values)
+    pixels = _latent_map(values) if values.is_floating_point() else _code_bands(values, total)
     return Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())
 
 

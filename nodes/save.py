@@ -5,6 +5,7 @@ Letters: C channels, N audio samples.
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -46,14 +47,7 @@ class SaveAudio(io.ComfyNode):
                 io.Audio.Input(
                     "audio", tooltip="One to eight channels, any sample rate; every take gets its own file."
                 ),
-                inp(
-                    io.String.Input,
-                    "filename_prefix",
-                    default="songgen/song",
-                    tooltip=(
-                        "Start of the file name, with folders under the output folder; a number is added."
-                    ),
-                ),
+                prefix_input("songgen/song"),
                 inp(
                     io.Combo.Input,
                     "format",
@@ -84,8 +78,7 @@ class SaveAudio(io.ComfyNode):
         takes, rate = takes_of(audio, "audio")
         tags = workflow_tags(getattr(cls, "hidden", None))
         shown = [
-            save_take(take, rate, number, check_prefix(filename_prefix), format, tags)
-            for number, take in enumerate(takes)
+            save_take(take, rate, number, filename_prefix, format, tags) for number, take in enumerate(takes)
         ]
         return io.NodeOutput(audio, ui={"audio": shown})
 
@@ -108,10 +101,27 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
-def saved_file(path: Path, subfolder: str) -> dict[str, list[Any]]:
-    """What the frontend shows of a file that it cannot play, and what clients need to fetch it."""
-    file = {"filename": path.name, "subfolder": subfolder, "type": "output"}
-    return {"text": [str(path)], "files": [file]}
+def prefix_input(default: str, more: str = "") -> io.Input:
+    tooltip = "Start of the file name, with folders under the output folder; a number is added."
+    return inp(io.String.Input, "filename_prefix", default=default, tooltip=tooltip + more)
+
+
+def next_path(prefix: str, suffix: str) -> Path:
+    """The next free name under the output folder, such as `song_00001_.flac`. Raises UserError."""
+    output = folder_paths.get_output_directory()
+    folder, name, counter, *_ = folder_paths.get_save_image_path(check_prefix(prefix), output)
+    return Path(folder, f"{name}_{counter:05}_{suffix}")
+
+
+def shown_file(path: Path) -> dict[str, str]:
+    """A file of the output folder as the frontend and clients ask for it."""
+    subfolder = os.path.relpath(path.parent, folder_paths.get_output_directory())
+    return {"filename": path.name, "subfolder": "" if subfolder == "." else subfolder, "type": "output"}
+
+
+def shown_text(path: Path) -> dict[str, list[Any]]:
+    """`ui` of a node whose file the frontend cannot play."""
+    return {"text": [str(path)], "files": [shown_file(path)]}
 
 
 def workflow_tags(hidden: Any) -> dict[str, str]:
@@ -126,16 +136,13 @@ def save_take(
     samples: Tensor, rate: int, number: int, prefix: str, audio_format: str, tags: dict[str, str]
 ) -> dict[str, str]:
     """Write one take [C, N] under the next free name; returns what the frontend needs to play it."""
-    output = folder_paths.get_output_directory()
-    prefix = prefix.replace("%batch_num%", str(number))  # before the free number is looked for
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
-    extension = "wav" if audio_format.startswith("wav") else audio_format
-    file = f"{name}_{counter:05}_.{extension}"
+    suffix = ".wav" if audio_format.startswith("wav") else f".{audio_format}"
+    path = next_path(prefix.replace("%batch_num%", str(number)), suffix)
     samples, rate = storable(samples, rate, audio_format)
-    saved = save_audio(Path(folder, file), samples, rate, audio_format=audio_format, tags=tags)
+    saved = save_audio(path, samples, rate, audio_format=audio_format, tags=tags)
     if saved.limited:
-        log.info("%s: peaks of %.2f were limited to full scale", file, saved.peak)
-    return {"filename": file, "subfolder": subfolder, "type": "output"}
+        log.info("%s: peaks of %.2f were limited to full scale", path.name, saved.peak)
+    return shown_file(path)
 
 
 def storable(samples: Tensor, rate: int, audio_format: str) -> tuple[Tensor, int]:

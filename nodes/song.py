@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from comfy.cli_args import args
 from comfy_api.v0_0_2 import io
+from comfy_execution import caching
 from comfy_execution.graph_utils import GraphBuilder
 
-from ..songgen_core import RenderOptions
+from ..songgen_core import RenderOptions, UserError
 from ..songgen_core.prompts.prompt import PROMPT_SECONDS, RENDERED
 from ..songgen_core.seeds import MAX_SEED
 from ..songgen_core.text.tags import Description
@@ -31,6 +33,16 @@ class Song(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
+        reference = io.Audio.Input(
+            "reference",
+            optional=True,
+            tooltip=(
+                "A recording whose style and voice the song takes up; its chorus is found by itself."
+                " Leave style empty then."
+            ),
+        )
+        # It arrives as a link to pass on: ComfyUI cannot tell whether two recordings are the same one.
+        reference.extra_dict = {"rawLink": True}
         return schema(
             node_id="SongGenSong",
             display_name="Song (One Node)",
@@ -92,14 +104,7 @@ class Song(io.ComfyNode):
                     default=RENDERED[0],
                     tooltip="mixed: the whole song. vocal: the voice alone. bgm: the accompaniment alone.",
                 ),
-                io.Audio.Input(
-                    "reference",
-                    optional=True,
-                    tooltip=(
-                        "A recording whose style and voice the song takes up; its chorus is found by itself."
-                        " Leave style empty then."
-                    ),
-                ),
+                reference,
                 *download_inputs(),
             ],
             outputs=[
@@ -118,7 +123,12 @@ class Song(io.ComfyNode):
     def validate_inputs(
         cls, model: str | None = None, lyrics: str | None = None, style: str | None = None
     ) -> bool | str:
-        return host.problem((check_model, model), (check_lyrics, lyrics, True), (Description.parse, style))
+        return host.problem(
+            (check_expansion,),
+            (check_model, model),
+            (check_lyrics, lyrics, True),
+            (Description.parse, style),
+        )
 
     @classmethod
     def fingerprint_inputs(cls, model: str | None = None, **others: Any) -> str:
@@ -134,7 +144,7 @@ class Song(io.ComfyNode):
         seed: int,
         duration: float,
         output: str,
-        reference: dict[str, Any] | None = None,
+        reference: list[Any] | None = None,
         download: str = NEVER,
         licence: str = NOT_ACCEPTED,
     ) -> io.NodeOutput:
@@ -175,7 +185,16 @@ class Song(io.ComfyNode):
         return io.NodeOutput(*results, expand=graph.finalize())
 
 
-def _prompt(graph: GraphBuilder, model: list[Any], recording: dict[str, Any]) -> list[Any]:
+def check_expansion() -> None:
+    """Raise UserError where ComfyUI fails at every node that is made of others."""
+    if args.cache_none and hasattr(caching, "DependencyAwareCache"):
+        raise UserError(
+            "this ComfyUI cannot run Song (One Node) with --cache-none; start it without, update ComfyUI, or"
+            " use the single nodes as in the template text_to_song"
+        )
+
+
+def _prompt(graph: GraphBuilder, model: list[Any], recording: list[Any]) -> list[Any]:
     """The best ten seconds of a recording. A fixed seed: a new song need not encode it again."""
     return graph.node(
         "SongGenAudioPrompt",

@@ -1,15 +1,12 @@
 """Subtitles -> a file that players and video editors read."""
 
-from pathlib import Path
-
-import folder_paths
 from comfy_api.v0_0_2 import io
 
 from ..songgen_core.analysis.subtitles import parse_subtitles, to_lrc, to_srt
 from ..songgen_core.atomic import complete_or_nothing
 from . import host
 from ._compat import inp, schema
-from .save import check_prefix, saved_file
+from .save import check_prefix, next_path, prefix_input, shown_text
 
 _FORMATS = {"srt": to_srt, "lrc": to_lrc}
 
@@ -36,14 +33,7 @@ class SaveSubtitles(io.ComfyNode):
                     dynamic_prompts=False,
                     tooltip="SRT or LRC: from Analyze Song, or typed.",
                 ),
-                inp(
-                    io.String.Input,
-                    "filename_prefix",
-                    default="songgen/song",
-                    tooltip=(
-                        "Start of the file name, with folders under the output folder; a number is added."
-                    ),
-                ),
+                prefix_input("songgen/song"),
                 inp(
                     io.Combo.Input,
                     "format",
@@ -72,10 +62,7 @@ class SaveSubtitles(io.ComfyNode):
         lines = parse_subtitles(subtitles)
         if not lines:  # a song without words; the rest of the graph goes on
             return io.NodeOutput("", ui={"text": ["there are no lines: nothing was saved"]})
-        output = folder_paths.get_output_directory()
-        prefix = check_prefix(filename_prefix)
-        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output)
-        path = Path(folder, f"{name}_{counter:05}_.{format}")
+        path = next_path(filename_prefix, f".{format}")
         with complete_or_nothing(path) as temporary:
             temporary.write_text(written(lines), encoding="utf-8", newline="\n")
-        return io.NodeOutput(str(path), ui=saved_file(path, subfolder))
+        return io.NodeOutput(str(path), ui=shown_text(path))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -65,7 +66,17 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
             yield module
 
 
-def count_progress(stage: str, total: int, on_progress: OnProgress) -> Callable[..., None]:
-    """A function to call after each of `total` units of a stage, with what was made if it can be shown."""
+class UnitDone(Protocol):
+    """To be called after each unit of a stage, with what was made if it can be shown."""
+
+    def __call__(self, made: Tensor | None = None) -> None: ...
+
+
+def count_progress(stage: str, total: int, on_progress: OnProgress) -> UnitDone:
+    """A function to call after each of `total` units of a stage."""
     done = iter(range(1, total + 1))
-    return lambda made=None: on_progress(Progress(stage, next(done), total, made))
+
+    def unit_done(made: Tensor | None = None) -> None:
+        on_progress(Progress(stage, next(done), total, made))
+
+    return unit_done

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from torch import Tensor
 
 from ..audio.resample import check_recording
-from ..errors import AudioError
+from ..errors import AudioError, LyricsError
 from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, never_cancelled
 from ..text.doctor import mend_lyrics
 from ..text.lyrics import Song
@@ -93,7 +93,7 @@ def analyze_song(
     check_recording(audio, sample_rate)
     seconds = audio.shape[1] / sample_rate
     frame_count(seconds, fps)  # a wrong rate is an error before the work, not after it
-    song = Song.parse(mend_lyrics(lyrics).text) if lyrics and lyrics.strip() else None
+    song = _song_of(lyrics) if lyrics and lyrics.strip() else None
     voiced = None if vocal is None else _voice(vocal, vocal_rate or sample_rate, seconds)
 
     def tell(done: int) -> None:
@@ -115,6 +115,18 @@ def analyze_song(
         lines = time_lines(song, sections, voiced)
     tell(_STEPS)
     return SongAnalysis(seconds, sample_rate, beats, tuple(sections), tuple(lines), envelopes)
+
+
+def _song_of(lyrics: str) -> Song:
+    """What was sung: lyrics in the model's form to the letter, others mended first. Raises LyricsError."""
+    text = lyrics.strip()
+    try:
+        song = Song.parse(text)
+    except LyricsError:
+        song = None
+    if song is not None and song.format() == text:
+        return song
+    return Song.parse(mend_lyrics(text).text)
 
 
 def _voice(vocal: Tensor, rate: int, seconds: float) -> Array:

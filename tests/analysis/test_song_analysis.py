@@ -91,3 +91,9 @@ def test_the_song_itself_is_left_alone():
 def test_lyrics_of_any_form_are_read():
     found = analyze_song(torch.zeros(1, 80_000), 8000, lyrics="Verse 1:\nMorning light\n\n(Chorus)\nSing it")
     assert [line.text for line in found.lines] == ["Morning light", "Sing it"]
+
+
+def test_lyrics_in_the_form_of_the_model_are_taken_to_the_letter():
+    sung = "[verse] Chorus: the night. One (x2). ; [chorus] la la."
+    found = analyze_song(torch.zeros(1, 80_000), 8000, lyrics=sung)
+    assert [line.text for line in found.lines] == ["Chorus: the night", "One (x2)", "la la"]

@@ -303,7 +303,7 @@ def test_pictures_show_codes_and_latents(in_comfyui):
     import numpy
     from pack.nodes.preview import picture
     codes = torch.tensor([[5, 5, 7, 7], [9, 9, 9, 9], [16385, 1, 1, 1]])
-    shown = numpy.asarray(picture(Progress("tokens", 4, 8, codes)))
+    shown = numpy.asarray(picture(codes, 8))
     assert shown.shape == (104, 512, 3)
     bands = shown[[0, 36, 72]].astype(int)  # the first row of each
     assert (bands[0, 0] == bands[0, 127]).all() and (bands[0, 128] == bands[0, 255]).all()
@@ -312,9 +312,9 @@ def test_pictures_show_codes_and_latents(in_comfyui):
     assert (bands[:, 256:] == 24).all(), "not written yet"
     latents = torch.full((10, 4), -9.0)
     latents[5:, 3] = 9.0  # later, highest channel
-    shown = numpy.asarray(picture(Progress("rendering", 1, 2, latents)))
+    shown = numpy.asarray(picture(latents, 2))
     assert shown.shape == (128, 512, 3)
     assert (shown[0, 300] == (252, 255, 164)).all() and (shown[0, 200] == (0, 0, 16)).all()
     assert (shown[127] == (0, 0, 16)).all()
-    picture(Progress("rendering", 1, 2, latents.fill_(float("nan"))))
+    picture(latents.fill_(float("nan")), 2)
     """)

@@ -3,8 +3,10 @@
 import io
 
 import pytest
+import recordings
 from comfy_client import Client, Refused, song_prompt
 
+pytest.importorskip("demucs", reason="the reference is separated: pip install 'demucs>=4.1'")
 soundfile = pytest.importorskip("soundfile")
 pytestmark = pytest.mark.comfyui
 
@@ -64,6 +66,22 @@ def test_only_what_depends_on_a_change_runs_again(comfy):
     assert again.end == "execution_success" and again.executed == set()
 
 
+def test_a_reference_is_heard_and_cached_like_the_rest(comfy):
+    recordings.write_song(comfy.base / "input" / "reference.flac", 12)
+    recording = {"90": {"class_type": "LoadAudio", "inputs": {"audio": "reference.flac"}}}
+
+    def run(**changes):
+        done = comfy.run(one_node(reference=["90", 0], style="", seed=41, **changes) | recording)
+        assert done.end == "execution_success", done.error
+        return done
+
+    mixed = run()
+    assert ran_inside(mixed) >= 3  # prompt, tokens and render; the model may be there from before
+    assert ran_inside(run(output="vocal")) == 1  # the render
+    plain = comfy.run(one_node(seed=41, style=""))
+    assert not (heard(comfy, mixed, "2")[0] == heard(comfy, plain, "2")[0]).all()
+
+
 def test_progress_is_told_for_the_one_node(comfy):
     run = comfy.run(one_node(seed=21))
     states = [d["nodes"].values() for d in run.of("progress_state")]
@@ -86,3 +104,14 @@ def test_a_missing_model_is_told_in_words(comfy):
     run = comfy.run(one_node(model="v2-large"))
     assert run.end == "execution_error"
     assert "is not on this machine" in run.error["exception_message"]
+
+
+def test_without_a_cache_it_runs_or_says_that_it_cannot(start_comfy):
+    with start_comfy("--cpu", "--cache-none") as server:
+        try:
+            run = server.run({k: v for k, v in one_node().items() if k != "3"})
+        except Refused as refused:
+            told = refused.body["node_errors"]["1"]["errors"][0]["details"]
+            assert "cannot run Song (One Node) with --cache-none" in told
+        else:
+            assert run.end == "execution_success"

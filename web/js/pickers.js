@@ -37,8 +37,11 @@ function setValue(widget, value) {
 /** `openChoices` as one step for undo. */
 async function choose(options) {
   app.canvas.emitBeforeChange();
-  await openChoices(options);
-  app.canvas.emitAfterChange();
+  try {
+    await openChoices(options);
+  } finally {
+    app.canvas.emitAfterChange();
+  }
 }
 
 function addKeywordButton(node) {
@@ -72,7 +75,7 @@ function addSectionButton(node) {
   const { structure_tags } = node.constructor.nodeData.input.required.lyrics[1];
 
   addButton(node, "add_section", () => {
-    const place = left?.box.isConnected && left.box.value === lyrics.value ? left : null;
+    const place = isBoxOf(lyrics, left?.box) ? left : null;
     const words = texts();
     return choose({
       title: node.title,
@@ -80,6 +83,15 @@ function addSectionButton(node) {
       choose: (tag) => insertSection(lyrics, tag, place),
     });
   });
+}
+
+/** Whether a text box shows this widget: by the widget's word, or as the only one with its text. */
+function isBoxOf(widget, box) {
+  if (!box?.isConnected) return false;
+  const alike = [...document.querySelectorAll("textarea")].filter(
+    (other) => other.value === widget.value && other.getClientRects().length > 0,
+  );
+  return box === (widget.element ?? widget.inputEl) || (alike.length === 1 && alike[0] === box);
 }
 
 /** Put a tag on a line of its own, a blank line above it, where the caret was or at the end. */
