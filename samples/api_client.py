@@ -31,12 +31,13 @@ import hmac
 import http.client
 import itertools
 import json
-import mimetypes
 import os
+import re
 import secrets
 import shutil
 import signal
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -72,6 +73,10 @@ class Unreachable(Failed):
     """No answer, or none from ComfyUI itself; may pass."""
 
 
+class _Refused(Failed):
+    """HTTP 400, with the JSON of the answer."""
+
+
 class Cancelled(Exception):
     """The job was stopped, here or elsewhere."""
 
@@ -85,11 +90,9 @@ def load_workflow(path: str | Path) -> Workflow:
         workflow = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{path} is no JSON file: {error}") from None
-    if isinstance(workflow, dict) and isinstance(workflow.get("nodes"), list):
-        raise ValueError(f"{path} is a workflow of the editor; save it there with Workflow > Export (API)")
     nodes = workflow.values() if isinstance(workflow, dict) else ()
     if not nodes or not all(isinstance(n, dict) and "class_type" in n and "inputs" in n for n in nodes):
-        raise ValueError(f"{path} is no workflow in API form: node id -> class_type and inputs")
+        raise ValueError(f"{path} is no workflow in API form; the editor saves that with Export (API)")
     return workflow
 
 
@@ -134,8 +137,9 @@ def _like(old: Any, value: Any, address: str) -> Any:
         new = value
     if isinstance(old, list):
         return new if isinstance(new, list) else value
-    if isinstance(new, int | float) and isinstance(new, bool) == isinstance(old, bool):
-        return new
+    is_number = isinstance(new, int | float) and abs(new) < float("inf")  # not NaN, which JSON has not
+    if is_number and isinstance(new, bool) == isinstance(old, bool):
+        return new  # a fraction for an integer, too: the editor writes 10.0 as 10
     kind = "true or false" if isinstance(old, bool) else "a number"
     raise ValueError(f"{address} is {value!r}; give {kind}, such as {json.dumps(old)}")
 
@@ -158,12 +162,13 @@ class Job:
 
     @property
     def files(self) -> list[dict[str, str]]:
-        """Audio, pictures and videos: filename, subfolder and type as /view takes them, and the node."""
+        """Whatever was saved: filename, subfolder and type as /view takes them, and the node."""
         return [
             {"node": title_of(self.workflow, node), **{k: item[k] for k in ("filename", "subfolder", "type")}}
             for node, shown in self.outputs.items()
             for items in shown.values()
-            for item in (items if isinstance(items, list) else ())
+            if isinstance(items, list)
+            for item in items
             if isinstance(item, dict) and "filename" in item
         ]
 
@@ -174,19 +179,29 @@ class Job:
         return {title_of(self.workflow, n): "\n".join(map(str, t)) for n, t in shown.items() if t}
 
 
+def check_address(url: str) -> urllib.parse.SplitResult:
+    """The parts of a plain http address. Raises ValueError for anything else."""
+    parts = urllib.parse.urlsplit(url)
+    if not re.fullmatch("https?://[!-~]+", url) or not parts.hostname or parts.username:
+        raise ValueError(f"{url!r} is no address such as https://example.com/path, in ASCII, without a login")
+    _ = parts.port  # raises ValueError for one that cannot be
+    return parts
+
+
 class Client:
     """One ComfyUI server. Every call raises Failed, or Unreachable where trying again may help."""
 
     def __init__(self, server: str, authorization: str | None = None) -> None:
         self.url = (server if "://" in server else f"http://{server}").rstrip("/")
-        parts = urllib.parse.urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
-            raise ValueError(f"server {server!r} is no address such as http://127.0.0.1:8188")
+        parts = check_address(self.url)
+        if parts.query or parts.fragment:
+            raise ValueError(f"{server!r} is no address of a server: it goes on after ? or #")
+        if authorization and not (authorization.isascii() and authorization.isprintable()):
+            raise ValueError("the authorization has other characters than ASCII; no header can hold them")
         self._id = uuid.uuid4().hex
         self._headers = {"Authorization": authorization} if authorization else {}
-        is_here = parts.hostname in ("localhost", "127.0.0.1", "::1")
-        proxies = [urllib.request.ProxyHandler({})] if is_here else []
-        self._opener = urllib.request.build_opener(_NoRedirect, *proxies)
+        proxies = {} if parts.hostname in ("localhost", "127.0.0.1", "::1") else None  # None: as usual
+        self._opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler(proxies))
         self._socket: Any = None
 
     def __enter__(self) -> "Client":
@@ -195,24 +210,26 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._disconnect()
 
-    def call(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        """GET, or POST of `body`; returns the JSON of the answer."""
-        data = None if body is None else json.dumps(body).encode()
-        with self._open(path, data, "application/json") as answer:
-            return self._json(answer)
+    def call(self, path: str, body: Any = None, kind: str = "application/json") -> Any:
+        """GET, or POST of `body`, JSON or bytes of another kind; returns the JSON of the answer."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        with self._open(self.url + path, data, kind) as answer:
+            text = answer.read()
+        try:
+            return json.loads(text or b"{}")
+        except ValueError:
+            raise Failed(f"{self.url} is no ComfyUI: it answers with {text[:60]!r}") from None
 
     def upload(self, path: str | Path) -> str:
         """Send a file to the input folder; returns the name that Load Audio knows it by. Also OSError."""
         path, mark = Path(path), secrets.token_hex(16)
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         name = path.name.replace("\\", "_").replace('"', "_")
         head = (
             f'--{mark}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
-            f"Content-Type: {kind}\r\n\r\n"
+            "Content-Type: application/octet-stream\r\n\r\n"
         )
         body = head.encode() + path.read_bytes() + f"\r\n--{mark}--\r\n".encode()
-        with self._open("/upload/image", body, f"multipart/form-data; boundary={mark}") as answer:
-            saved = self._json(answer)
+        saved = self.call("/upload/image", body, f"multipart/form-data; boundary={mark}")
         return "/".join(part for part in (saved["subfolder"], saved["name"]) if part)
 
     def run(self, job: Job, on_progress: OnProgress = lambda text: None) -> Job:
@@ -233,7 +250,7 @@ class Client:
         try:
             answer = self.call("/prompt", body)
         except _Refused as error:
-            raise Failed(refusal(job.workflow, error.body)) from None
+            raise Failed(refusal(job.workflow, error.args[0])) from None
         if "prompt_id" not in answer:
             raise Failed(f"{self.url} is no ComfyUI: it answers {str(answer)[:200]}")
         job.id = answer["prompt_id"]
@@ -243,7 +260,7 @@ class Client:
 
     def wait(self, job: Job, on_progress: OnProgress = lambda text: None) -> None:
         """Follow a job to its end. What counts is its history; the websocket only says when to look."""
-        seen, ended, news = time.monotonic(), False, _News(job)
+        seen, news = time.monotonic(), _News(job)
         while True:
             try:
                 place = self.place(job)  # first: a job leaves the queue into the history, never back
@@ -261,18 +278,16 @@ class Client:
                 raise Failed("the server no longer knows the job: it was restarted, or its queue was cleared")
             if place > 0:
                 on_progress(f"waiting, {place} job{'s' * (place > 1)} before this one")
-            if ended:
+            if news.ended:
                 time.sleep(0.1)  # the end is told a moment before the history knows of it
             else:
-                ended = self._follow(job, news, on_progress)
+                self._follow(news, on_progress)
 
     def place(self, job: Job) -> int | None:
         """Jobs before this one; 0 while it runs, None when it is not in the queue."""
         queue = self.call("/queue")
-        if any(item[1] == job.id for item in queue["queue_running"]):
-            return 0
-        waiting = [item[1] for item in sorted(queue["queue_pending"], key=lambda item: item[0])]
-        return len(queue["queue_running"]) + waiting.index(job.id) if job.id in waiting else None
+        ids = [item[1] for part in ("queue_running", "queue_pending") for item in sorted(queue[part])]
+        return ids.index(job.id) if job.id in ids else None
 
     def cancel(self, job: Job) -> None:
         """Stop a job, running or not; other jobs go on. Returns when the server has let go of it."""
@@ -293,24 +308,17 @@ class Client:
         return f"{self.url}/view?" + urllib.parse.urlencode({k: v for k, v in file.items() if k != "node"})
 
     @contextlib.contextmanager
-    def _open(self, path: str, body: bytes | None = None, kind: str = "") -> Iterator[Any]:
+    def _open(self, url: str, body: bytes | None = None, kind: str = "") -> Iterator[Any]:
         headers = {**self._headers, "Content-Type": kind} if body else self._headers
-        request = urllib.request.Request(self.url + path, body, headers)
+        request = urllib.request.Request(url, body, headers)
         try:
             with self._opener.open(request, timeout=HTTP_TIMEOUT) as answer:
                 yield answer
         except urllib.error.HTTPError as error:
-            raise _of_status(error, self.url, path) from None
+            raise _of_status(error, url.partition("?")[0]) from None
         except (urllib.error.URLError, ConnectionError, TimeoutError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             raise Unreachable(f"cannot reach {self.url} ({reason}); does ComfyUI run there?") from None
-
-    def _json(self, answer: Any) -> Any:
-        text = answer.read()
-        try:
-            return json.loads(text or b"{}")
-        except ValueError:
-            raise Failed(f"{self.url} is no ComfyUI: it answers with {text[:60]!r}") from None
 
     def _connect(self) -> None:
         """Open the websocket; without one, jobs are polled."""
@@ -327,27 +335,25 @@ class Client:
             self._socket.close(timeout=0)
         self._socket = None
 
-    def _follow(self, job: Job, news: "_News", on_progress: OnProgress) -> bool:
-        """Pass on what happens, for a while; True once the job has ended."""
+    def _follow(self, news: "_News", on_progress: OnProgress) -> None:
+        """Pass on what happens, for a while or until the job has ended."""
         self._connect()  # again, if it was cut off
         if self._socket is None:
             time.sleep(1)
-            return False
+            return
         until = time.monotonic() + CHECK_EVERY
-        while (left := until - time.monotonic()) > 0:
+        while not news.ended and (left := until - time.monotonic()) > 0:
             self._socket.settimeout(left)
             try:
                 message = self._socket.recv()
             except websocket.WebSocketTimeoutException:
-                return False
+                return
             except (OSError, websocket.WebSocketException):
-                self._disconnect()
-                return False
+                message = ""
+            if not message:  # cut off, or closed in good order
+                return self._disconnect()
             if line := news.line(message):
                 on_progress(line)
-            if news.ended:
-                return True
-        return False
 
     def _finish(self, job: Job, entry: dict[str, Any]) -> None:
         messages = dict((entry.get("status") or {}).get("messages", ()))
@@ -359,21 +365,22 @@ class Client:
         job.outputs = entry["outputs"]
 
     def _fetch(self, file: dict[str, str], folder: Path) -> Path:
+        name = PureWindowsPath(file["filename"]).name  # its last part on any system
+        if not name.strip(" .") or "\0" in name:
+            raise Failed(f"the server has a file {file['filename']!r}, which is no name for a file")
         folder.mkdir(parents=True, exist_ok=True)
-        target = folder / PureWindowsPath(file["filename"]).name  # its last part on any system
-        hidden = folder / f".{secrets.token_hex(8)}{target.suffix}"
-        try:
-            with self._open(self.view_url(file).removeprefix(self.url)) as answer, hidden.open("wb") as copy:
-                shutil.copyfileobj(answer, copy)
-            if hidden.stat().st_size != int(answer.headers.get("Content-Length") or hidden.stat().st_size):
-                raise Unreachable(f"{target.name} broke off on its way")
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as hidden:
+            copy = Path(hidden, name)
+            with self._open(self.view_url(file)) as answer, copy.open("wb") as stream:
+                shutil.copyfileobj(answer, stream)
+            size = copy.stat().st_size
+            if size != int(answer.headers.get("Content-Length") or size):
+                raise Unreachable(f"{name} broke off on its way")
+            target = folder / name
             others = (target.with_name(f"{target.stem} ({n}){target.suffix}") for n in itertools.count(2))
-            while target.exists() and not filecmp.cmp(target, hidden, shallow=False):
+            while target.exists() and not filecmp.cmp(target, copy, shallow=False):
                 target = next(others)
-            os.replace(hidden, target)
-        finally:
-            hidden.unlink(missing_ok=True)
-        return target
+            return copy.replace(target)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -383,21 +390,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-class _Refused(Failed):
-    """HTTP 400, with what the server has against it."""
-
-    def __init__(self, body: dict[str, Any]) -> None:
-        super().__init__(str(body)[:500])
-        self.body = body
-
-
 class _News:
     """Websocket messages -> one line about a job."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.ended = job, False
         self._node, self._title, self._has_text = "", "", False
-        self._began, self._first = 0.0, 0
+        self._since: tuple[float, int] | None = None  # time and number of the first step that was told
 
     def line(self, message: str | bytes) -> str | None:
         """A line where the message says something new about the job."""
@@ -409,48 +408,47 @@ class _News:
             return None
         self.ended = kind in ENDS
         if kind == "executing" and data.get("node"):
-            self._node, self._has_text, self._began = data["node"], False, 0.0
+            self._node, self._has_text, self._since = data["node"], False, None
             self._title = title_of(self.job.workflow, data.get("display_node") or data["node"])
             return self._title
         if kind == "progress" and data.get("node") == self._node and not self._has_text:
-            return self._steps(data["value"], data["max"])
+            return f"{self._title}: {self._steps(data['value'], data['max'])}"
         return None
 
     def _text(self, message: bytes) -> str | None:
         """Binary type 3: length of the node id, node id, what the node tells. It goes to everybody, but
         only one job runs at a time."""
-        length = int.from_bytes(message[4:8], "big")
-        if message[:4] != b"\0\0\0\3" or message[8 : 8 + length].decode(errors="replace") != self._node:
+        end = 8 + int.from_bytes(message[4:8], "big")
+        if message[:4] != b"\0\0\0\3" or message[8:end] != self._node.encode():
             return None
         self._has_text = True
-        return f"{self._title}: {message[8 + length :].decode(errors='replace')}"
+        return f"{self._title}: {message[end:].decode(errors='replace')}"
 
     def _steps(self, done: int, total: int) -> str:
-        if not self._began or done < self._first:
-            self._began, self._first = time.monotonic(), done
-        line = f"{self._title}: {done}/{total}"
-        if self._first < done < total:
-            left = round((time.monotonic() - self._began) / (done - self._first) * (total - done))
-            line += f", about {left // 60}:{left % 60:02d} left"
-        return line
+        now = time.monotonic()
+        if self._since is None or done < self._since[1]:
+            self._since = now, done
+        began, first = self._since
+        left = round((now - began) / max(1, done - first) * (total - done))
+        return f"{done}/{total}" + f", about {left // 60}:{left % 60:02d} left" * (first < done < total)
 
 
-def _of_status(error: urllib.error.HTTPError, url: str, path: str) -> Failed:
+def _of_status(error: urllib.error.HTTPError, url: str) -> Failed:
     """What an HTTP error means here."""
     with contextlib.suppress(ValueError, OSError):
         if error.code == 400 and isinstance(body := json.loads(error.read()), dict):
             return _Refused(body)
     if error.code >= 500:
-        return Unreachable(f"{url}{path} answers with HTTP {error.code} {error.reason}; its log tells more")
+        return Unreachable(f"{url} answers with HTTP {error.code} {error.reason}; its log tells more")
     if 300 <= error.code < 400:
-        return Failed(f"{url}{path} leads to {error.headers['Location']}; give that server with --server")
+        return Failed(f"{url} leads to {error.headers['Location']}; give that server with --server")
     what = {
-        401: "the server wants a login; put it into COMFYUI_AUTHORIZATION, such as 'Bearer 123'",
+        401: "put the login of the server into COMFYUI_AUTHORIZATION, such as 'Bearer 123'",
         403: "the server does not let this program in; is COMFYUI_AUTHORIZATION right?",
         404: "there is nothing; is the address right, and the file still in ComfyUI's folder?",
         413: "the file is too large for the server; start ComfyUI with a larger --max-upload-size (MB)",
     }
-    return Failed(f"{url}{path.partition('?')[0]}: HTTP {error.code}, {what.get(error.code, error.reason)}")
+    return Failed(f"{url}: HTTP {error.code}, {what.get(error.code, error.reason)}")
 
 
 def refusal(workflow: Workflow, body: dict[str, Any]) -> str:
@@ -466,17 +464,15 @@ def refusal(workflow: Workflow, body: dict[str, Any]) -> str:
 
 
 def _mistake(error: dict[str, Any]) -> str:
-    details, info = str(error.get("details", "")), error.get("extra_info") or {}
-    name = info.get("input_name", "")
-    if error["type"] == "custom_validation_failed":
+    kind, details, info = error["type"], str(error.get("details", "")), error.get("extra_info") or {}
+    name, message = info.get("input_name", ""), error["message"].lower()
+    if kind in ("custom_validation_failed", "value_not_in_list"):
         return details.removeprefix(f"{name} - ")
-    if error["type"] == "value_not_in_list":
-        return details
-    if error["type"] == "exception_during_validation" and info.get("exception_type") == "KeyError":
+    if kind == "exception_during_validation" and info.get("exception_type") == "KeyError":
         return f"an input is linked to node {details}, which is not in the workflow"
-    if error["type"] == "invalid_input_type":
-        return f"{name} is {info.get('received_value')!r}; {error['message'].lower()}"
-    return f"{name or details}: {error['message'].lower()}"
+    if kind == "invalid_input_type":
+        return f"{name} is {info.get('received_value')!r}; {message}"
+    return f"{name or details}: {message}"
 
 
 # --- Webhook ---
@@ -491,10 +487,11 @@ def webhook_body(client: Client, job: Job, status: str, error: str | None) -> di
 
 def call_webhook(url: str, body: dict[str, Any], secret: str | None = None) -> None:
     """POST `body` as JSON; tries four times. With a secret, X-SongGen-Signature is "sha256=" and the HMAC of
-    the bytes sent, in hex. Raises Failed."""
+    the bytes sent, in hex. Raises Failed, and ValueError for what is no address."""
+    check_address(url)
     data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
     if secret:
-        signature = hmac.new(secret.encode(), data, hashlib.sha256).hexdigest()
+        signature = hmac.new(os.fsencode(secret), data, hashlib.sha256).hexdigest()
         headers["X-SongGen-Signature"] = f"sha256={signature}"
     opener = urllib.request.build_opener(_NoRedirect)
     for pause in (*WEBHOOK_PAUSES, None):
@@ -517,20 +514,15 @@ class Line:
     def __init__(self) -> None:
         self._live, self._stage, self._told = sys.stderr.isatty(), "", 0.0
 
-    def show(self, text: str) -> None:
+    def show(self, text: str, stays: bool = False) -> None:
         stage, moment = text.partition(":")[0], time.monotonic()
         if self._live:
             width = shutil.get_terminal_size().columns - 1
-            print(f"\r{text[:width]:<{width}}", end="", file=sys.stderr, flush=True)
-        elif stage != self._stage or moment - self._told >= CHECK_EVERY:
+            shown, end = (text, "\n") if stays else (text[:width], "")
+            print(f"\r{'':{width}}\r{shown}", end=end, file=sys.stderr, flush=True)
+        elif stays or stage != self._stage or moment - self._told >= CHECK_EVERY:
             self._stage, self._told = stage, moment
             print(text, file=sys.stderr, flush=True)
-
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        if self._live:
-            print("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", end="", file=sys.stderr)
-        print(text, file=sys.stderr, flush=True)
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -544,7 +536,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--lyrics", metavar="FILE", help="text file with the lyrics; - reads stdin")
     add("--tags", metavar="TEXT", help='style, such as "female, pop, piano, the bpm is 110"')
     add("--seed", type=int, metavar="N", help="seed of all nodes")
-    add("--duration", type=float, metavar="SECONDS", help="longest length of the song")
+    add("--duration", metavar="SECONDS", help="longest length of the song")
     add("--model", metavar="NAME", help="as Load LeVo Model lists it")
     many = {"type": setting, "action": "append", "default": []}
     add("--set", **many, metavar="NODE.INPUT=VALUE", help="NODE is an id, a title or a class; * is any")
@@ -556,29 +548,22 @@ def arguments() -> argparse.ArgumentParser:
 
 def prepare(options: argparse.Namespace) -> Workflow:
     """The workflow with all settings put in; uploads are only checked. Raises ValueError, OSError."""
-    if options.webhook and not options.webhook.startswith(("http://", "https://")):
-        raise ValueError(f"webhook {options.webhook!r} is no address such as https://example.com/done")
+    if options.webhook:
+        check_address(options.webhook)
     workflow = load_workflow(options.workflow)
-    if options.tags is not None:
-        has_song = any(node["class_type"] == "SongGenSong" for node in workflow.values())
-        set_input(workflow, "Song.style" if has_song else "GenerateTokens.description", options.tags)
-    asked = {"seed": options.seed, "duration": options.duration, "model": options.model}
+    has_song = any(node["class_type"] == "SongGenSong" for node in workflow.values())
+    asked = {"Song.style" if has_song else "GenerateTokens.description": options.tags}
+    asked |= {"*.seed": options.seed, "*.duration": options.duration, "*.model": options.model}
     if options.lyrics is not None:
-        asked["lyrics"] = _read(options.lyrics)
-    for key, value in asked.items():
+        file = Path(options.lyrics)
+        asked["*.lyrics"] = sys.stdin.read() if options.lyrics == "-" else file.read_text("utf-8-sig")
+    for address, value in (*asked.items(), *options.set, *options.upload):
         if value is not None:
-            set_input(workflow, f"*.{key}", value)
-    for address, value in options.set:
-        set_input(workflow, address, value)
+            set_input(workflow, address, value)
     for address, file in options.upload:
-        set_input(workflow, address, file)
         if not Path(file).is_file():
             raise ValueError(f"{address}: there is no file {file}")
     return workflow
-
-
-def _read(file: str) -> str:
-    return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
 
 
 def setting(text: str) -> tuple[str, str]:
@@ -598,7 +583,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as problem:
         parser.error(str(problem))
     if websocket is None:
-        line.say("progress will be coarse; pip install websocket-client shows more")
+        line.show("progress will be coarse; pip install websocket-client shows more", stays=True)
     paths: list[Path] = []
     code, status, error = 0, "completed", None
     try:
@@ -612,8 +597,8 @@ def main(argv: list[str] | None = None) -> int:
     except (Failed, OSError) as problem:
         code, status, error = 1, "failed", str(problem)
     for title, text in job.texts.items():
-        line.say(f"{title}: {text.strip()}")
-    line.say(error or f"done, {len(paths)} file{'s' * (len(paths) != 1)}")
+        line.show(f"{title}: {text.strip()}", stays=True)
+    line.show(error or f"done, {len(paths)} file{'s' * (len(paths) != 1)}", stays=True)
     for path in paths:
         print(path, flush=True)
     if options.webhook:
@@ -621,7 +606,7 @@ def main(argv: list[str] | None = None) -> int:
             body = webhook_body(client, job, status, error)
             call_webhook(options.webhook, body, os.environ.get("SONGGEN_WEBHOOK_SECRET"))
         except Failed as problem:
-            line.say(str(problem))
+            line.show(str(problem), stays=True)
             code = code or 3
     return code
 

@@ -96,6 +96,21 @@ def test_all_stems_are_fetched(comfy, tmp_path):
         listen(path)
 
 
+def test_codes_and_subtitles_are_fetched(comfy, tmp_path):
+    prompt = {id_: node for id_, node in song_prompt().items() if id_ in ("1", "2", "3", "4")}
+    codes = {"codes": ["4", 0], "filename_prefix": "fetched/codes"}
+    prompt["20"] = {"class_type": "SongGenSaveTokens", "inputs": codes}
+    subtitles = {"subtitles": "[00:01.00]Morning 晨光", "filename_prefix": "fetched/words", "format": "srt"}
+    prompt["21"] = {"class_type": "SongGenSaveSubtitles", "inputs": subtitles}
+    done = run_program(comfy, "--workflow", written(tmp_path, prompt), "--out", tmp_path / "out")
+    assert done.returncode == 0 and "done, 2 files" in done.stderr, done.stderr
+    paths = sorted(map(Path, done.stdout.splitlines()))
+    assert [path.name for path in paths] == ["codes_00001_.safetensors", "words_00001_.srt"]
+    for path in paths:
+        assert path.read_bytes() == (comfy.base / "output" / "fetched" / path.name).read_bytes()
+    assert "00:00:01,000 --> " in paths[1].read_text(encoding="utf-8")
+
+
 def test_bad_lyrics_are_explained(comfy, short, tmp_path):
     lyrics = tmp_path / "lyrics.txt"
     lyrics.write_text("[verze]\nla la", encoding="utf-8")
@@ -115,10 +130,15 @@ def test_an_output_that_is_left_out_fails_and_stops_the_rest(comfy, tmp_path):
     assert not busy(comfy)
 
 
-def test_a_failure_while_it_runs_names_the_node(comfy, short):
-    done = run_program(comfy, "--workflow", short, "--set", "DescriptionTags.bpm=5")
+def test_a_failure_while_it_runs_names_the_node(comfy, tmp_path):
+    """A linked value is not known before."""
+    prompt = song_prompt(DescriptionTags__extra=["90", 0])
+    prompt["90"] = {"class_type": "PrimitiveString", "inputs": {"value": "bpm 5"}}
+    done = run_program(comfy, "--workflow", written(tmp_path, prompt))
     assert done.returncode == 1
     assert "Style: description: bpm 5 is not possible" in done.stderr and "Traceback" not in done.stderr
+    messages = list(comfy.get_json("/history").values())[-1]["status"]["messages"]
+    assert messages[-1][0] == "execution_error" and "bpm 5" in messages[-1][1]["exception_message"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

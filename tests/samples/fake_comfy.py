@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 PREFIX, LOGIN = "/comfy", "Bearer open sesame"
 SOUND = b"fLaC" + bytes(range(256)) * 40
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+GOING_AWAY = b"\x88\x02" + (1001).to_bytes(2, "big")  # a closing websocket frame
 
 
 def frame(content: bytes, kind: int) -> bytes:
@@ -42,7 +43,8 @@ class FakeComfy(ThreadingHTTPServer):
         self.answer: dict[str, Any] = {"node_errors": {}}
         self.status = 200  # of /prompt
         self.sockets = True  # whether /ws is let through
-        self.breaks = 0  # websockets that are cut off after their first message
+        self.breaks = 0  # websockets that are cut off after their first messages
+        self.farewell = b""  # what is sent before they are
         self.looks = 0  # at the history, until the job is there
         self.ends = "execution_success"
         self.forgets = False
@@ -202,9 +204,9 @@ class _Handler(BaseHTTPRequestHandler):
         messages = server.messages()
         if server.breaks:
             server.breaks -= 1
-            messages = messages[:3]
+            messages = [*messages[:3], server.farewell]
         self.wfile.write(b"".join(messages))
-        if len(messages) > 3:
+        if len(messages) > 4:
             self.connection.settimeout(5)
             self.rfile.read(1)  # until the client goes
         self.close_connection = True

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_comfy import LOGIN, SOUND, running_comfy
+from fake_comfy import GOING_AWAY, LOGIN, SOUND, running_comfy
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "samples"))
 import api_client
-from api_client import Cancelled, Client, Failed, Job, load_workflow, set_input
+from api_client import Cancelled, Client, Failed, Job, call_webhook, load_workflow, set_input
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "samples" / "api_client.py"
@@ -77,9 +77,10 @@ def test_without_a_way_for_websockets_the_job_is_polled(comfy, client, workflow,
     assert song(client, workflow, tmp_path).read_bytes() == SOUND
 
 
-def test_a_broken_websocket_is_opened_again(comfy, client, workflow, tmp_path):
+@pytest.mark.parametrize("farewell", [b"", GOING_AWAY], ids=["cut off", "closed"])
+def test_a_broken_websocket_is_opened_again(comfy, client, workflow, tmp_path, farewell):
     pytest.importorskip("websocket")
-    comfy.breaks, comfy.looks = 2, 4
+    comfy.breaks, comfy.looks, comfy.farewell = 2, 4, farewell
     assert song(client, workflow, tmp_path).read_bytes() == SOUND
     assert comfy.connected == 3
 
@@ -213,6 +214,14 @@ def test_files_stay_in_the_folder(comfy, client, workflow, tmp_path, name):
     assert song(client, workflow, tmp_path / "a" / "b") == tmp_path / "a" / "b" / "song.flac"
 
 
+@pytest.mark.parametrize("name", ["", "/", ".", "..", "a/..", "...", "C:", "a\0b"])
+def test_a_file_without_a_name_is_refused(comfy, client, workflow, tmp_path, name):
+    comfy.files = [{"filename": name, "subfolder": ""}]
+    with pytest.raises(Failed, match="is no name for a file"):
+        song(client, workflow, tmp_path / "out")
+    assert [path for path in tmp_path.rglob("*") if path.name != "out"] == []
+
+
 def test_half_a_file_is_no_file(comfy, client, workflow, tmp_path):
     comfy.announced += 1
     with pytest.raises(Failed):
@@ -249,6 +258,8 @@ def test_inputs_are_set_by_id_title_class_and_everywhere(workflow):
         ("*.sed", "1", "this workflow has none"),
         ("4.seed", "x", "4.seed is 'x'; give a number, such as 1234"),
         ("4.seed", "true", "give a number"),
+        ("4.seed", "NaN", "4.seed is 'NaN'; give a number"),
+        ("4.duration", "1e999", "give a number"),
         ("2.mend", "1", "give true or false"),
     ],
 )
@@ -307,6 +318,10 @@ def test_the_program(comfy, tmp_path):
         (["--server", "ftp://x"], "is no address"),
         (["--webhook", "example.com/done"], "is no address"),
         (["--server", "http://me:secret@x"], "is no address"),
+        (["--server", "http://127.0.0.1:9/é"], "is no address"),
+        (["--server", "http://127.0.0.1:99999"], "ort out of range"),
+        (["--webhook", "http://127.0.0.1:9/é"], "is no address"),
+        (["--duration", "nan"], "*.duration is 'nan'; give a number"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_sent(comfy, arguments, words):
@@ -320,6 +335,14 @@ def test_a_wrong_login_and_a_wrong_path(comfy):
     assert refused.returncode == 1 and "COMFYUI_AUTHORIZATION" in refused.stderr
     lost = run_program(comfy, "--server", comfy.url + "/deeper")
     assert lost.returncode == 1 and "HTTP 404" in lost.stderr and "Traceback" not in lost.stderr
+
+
+def test_a_login_that_no_header_can_hold(comfy):
+    done = run_program(comfy, COMFYUI_AUTHORIZATION="Bearer 芝麻")
+    assert done.returncode == 2 and "other characters than ASCII" in done.stderr
+    assert "Traceback" not in done.stderr and comfy.prompts == []
+    with pytest.raises(ValueError, match="ASCII"):
+        Client(comfy.url, LOGIN + "\n")
 
 
 def test_a_redirect_is_not_followed(comfy):
@@ -385,6 +408,17 @@ def test_a_webhook_that_refuses_does_not_hide_the_song(comfy, tmp_path):
     done = run_program(comfy, "--out", tmp_path, "--webhook", comfy.hook)
     assert done.returncode == 3 and "was not delivered" in done.stderr
     assert len(comfy.hooked) == 1 and done.stdout == f"{tmp_path / 'song_00001_.flac'}\n"
+
+
+def test_a_webhook_at_no_address():
+    with pytest.raises(ValueError, match="is no address"):
+        call_webhook("http://127.0.0.1:9/é", {})
+
+
+def test_a_webhook_secret_of_any_bytes(comfy):
+    call_webhook(comfy.hook, {}, os.fsdecode(b"\xff"))
+    ((headers, body),) = comfy.hooked
+    assert headers["X-Songgen-Signature"] == "sha256=" + hmac.new(b"\xff", body, hashlib.sha256).hexdigest()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
