@@ -14,6 +14,7 @@ import comfy.model_management as mm
 import comfy.utils
 import folder_paths
 import torch
+from comfy.cli_args import args
 from comfy.model_patcher import ModelPatcher
 from PIL import Image
 from server import PromptServer
@@ -33,6 +34,7 @@ from .preview import picture
 FOLDER = "songgen"  # under ComfyUI/models, and the key in extra_model_paths.yaml
 _OTHER_FOLDERS = ("SongGeneration",)  # where people who had the models before keep them
 _MB = 1 << 20
+_DTYPE_FLAGS = {"fp32_unet": torch.float32, "bf16_unet": torch.bfloat16, "fp16_unet": torch.float16}
 _SECONDS_BETWEEN_TEXTS, _SECONDS_BETWEEN_PICTURES = 0.5, 1.0
 _STAGES = {
     "tokens": "writing the song",
@@ -152,11 +154,15 @@ def problem(*checks: tuple[Any, ...]) -> bool | str:
 
 
 def compute_dtype(name: str) -> torch.dtype:
-    """`auto` is float16, as the models were trained, where the card is fit for it, else the next best."""
+    """`auto` is what ComfyUI was started with (--bf16-unet and the like), else float16, as the models were
+    trained, where the card is fit for it, else the next best."""
     check_choice("dtype", name, ("auto", *DTYPES))
     device = mm.get_torch_device()
     if name != "auto":
         return choose_dtype(device, name)
+    for flag, dtype in _DTYPE_FLAGS.items():
+        if getattr(args, flag, False):
+            return dtype
     if mm.should_use_fp16(device):
         return torch.float16
     return torch.bfloat16 if mm.should_use_bf16(device) else torch.float32
@@ -206,7 +212,8 @@ def lm_memory(model: SongModel, duration: float) -> int:
     positions = config.max_seq_len(check_duration(duration, config))
     layers = config.num_hidden_layers + config.num_hidden_layers_sub
     cache = 2 * 2 * layers * positions * config.hidden_size * model.dtype.itemsize
-    return cache + 512 * _MB
+    # The rest: activations, and a token embedding without room on the card, which is copied whole at its use.
+    return cache + 1024 * _MB
 
 
 def render_memory() -> int:

@@ -42,7 +42,7 @@ def sampling(**changes) -> Prompt:
     }
 
 
-def audio_file(**load) -> Prompt:
+def audio_file() -> Prompt:
     return {
         "1": {"class_type": "LoadAudio", "inputs": {"audio": "song.wav"}},
         "3": {"class_type": "SaveAudio", "inputs": {"audio": ["1", 0], "filename_prefix": "again"}},
@@ -105,7 +105,7 @@ def test_all_other_nodes_look_the_same(servers):
     assert {name: node for name, node in ours.items() if not name.startswith("SongGen")} == plain
 
 
-def test_the_manager_drops_our_networks_for_others(servers):
+def test_songs_and_another_model_take_turns(servers):
     """A song, then another model, then the song again: each in its turn, and the song is the same."""
     ours, _ = servers
     songs = []

@@ -318,3 +318,18 @@ def test_pictures_show_codes_and_latents(in_comfyui):
     assert (shown[127] == (0, 0, 16)).all()
     picture(latents.fill_(float("nan")), 2)
     """)
+
+
+def test_number_formats_follow_the_node_then_the_flags_then_the_card(in_comfyui):
+    in_comfyui("""
+    from types import SimpleNamespace
+    assert host.compute_dtype("auto") == torch.float32  # on the CPU
+    host.args = SimpleNamespace(bf16_unet=True)
+    assert host.compute_dtype("auto") == torch.bfloat16
+    assert host.compute_dtype("float32") == torch.float32
+    host.args = SimpleNamespace(fp32_unet=True)
+    host.mm.should_use_fp16 = lambda *a, **k: True
+    assert host.compute_dtype("auto") == torch.float32
+    host.args = SimpleNamespace()
+    assert host.compute_dtype("auto") == torch.float16
+    """)
