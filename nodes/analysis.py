@@ -41,7 +41,7 @@ class AnalyzeSong(io.ComfyNode):
                 inp(
                     io.Float.Input,
                     "fps",
-                    default=24.0,
+                    default=30.0,
                     min=1.0,
                     max=120.0,
                     step=0.01,
@@ -172,12 +172,12 @@ class BurnSubtitles(io.ComfyNode):
                 inp(
                     io.Float.Input,
                     "fps",
-                    default=24.0,
+                    default=30.0,
                     min=1.0,
                     max=120.0,
                     step=0.01,
                     round=0.001,
-                    tooltip="Pictures per second of the video.",
+                    tooltip="Pictures per second of the video, as in Create Video.",
                 ),
                 inp(
                     io.Int.Input,
@@ -271,12 +271,12 @@ class Visualizer(io.ComfyNode):
                 inp(
                     io.Float.Input,
                     "fps",
-                    default=24.0,
+                    default=30.0,
                     min=1.0,
                     max=120.0,
                     step=0.01,
                     round=0.001,
-                    tooltip="Pictures per second of the video.",
+                    tooltip="Pictures per second of the video, as in Create Video.",
                 ),
                 _side("width", 512),
                 _side("height", 288),

@@ -12,7 +12,7 @@ from ..songgen_core.pipeline import default_sampling
 from ..songgen_core.prompts.prompt import BOTH_GIVEN, Prompt
 from ..songgen_core.seeds import MAX_SEED
 from ..songgen_core.selftest import NOTICE
-from ..songgen_core.text.lyrics import Song
+from ..songgen_core.text.lyrics import Song, length_advice
 from ..songgen_core.text.tags import Description
 from . import host
 from ._compat import inp, schema
@@ -136,9 +136,12 @@ class GenerateTokens(io.ComfyNode):
         host.check_choice("output", output, OUTPUTS)
         sampling = sampling_options(model.config, temperature, top_k, top_p, cfg_scale, repetition_window)
         style = Description.parse(description or "")
-        advice = [*Song.parse(lyrics).warnings(), *style.warnings()]
+        song = Song.parse(lyrics)
+        advice = [*length_advice(song, duration), *song.warnings(), *style.warnings()]
         if prompt is not None and style.format():
             advice.append(BOTH_GIVEN)
+        if prompt is None and not style.format():
+            advice.append("no style was given: it is the model's choice")
         device = host.place([model.lm], host.lm_memory(model, duration))
         codes, ended = write_codes(
             model.lm.model,

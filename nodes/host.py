@@ -20,7 +20,7 @@ from PIL import Image
 from server import PromptServer
 from torch import nn
 
-from ..songgen_core import LeLMConfig, Progress, UserError
+from ..songgen_core import FRAME_RATE, LeLMConfig, Progress, UserError
 from ..songgen_core.devices import DTYPES, choose_dtype
 from ..songgen_core.pipeline import check_duration
 from ..songgen_core.progress import OnProgress
@@ -276,11 +276,17 @@ class NodeProgress:
 
 
 def status_text(progress: Progress, first: tuple[int, float], now: float) -> str:
-    """Such as `writing the song 120/750, about 0:12 left`; `first` is where and when the stage began."""
+    """Such as `writing the song 0:12 of 0:30, about 0:08 left`; `first` is where and when the stage began."""
     unit = " MB" if progress.stage.startswith(_IN_MB) else ""
-    text = f"{_STAGES.get(progress.stage, progress.stage)} {progress.done}/{progress.total}{unit}"
+    counted = f"{progress.done}/{progress.total}{unit}"
+    if progress.stage == "tokens":
+        counted = f"{_clock(progress.done / FRAME_RATE)} of {_clock(progress.total / FRAME_RATE)}"
+    text = f"{_STAGES.get(progress.stage, progress.stage)} {counted}"
     done, began = progress.done - first[0], first[1]
     if done <= 0 or progress.done >= progress.total:
         return text
-    left = round((progress.total - progress.done) * (now - began) / done)
-    return f"{text}, about {left // 60}:{left % 60:02d} left"
+    return f"{text}, about {_clock((progress.total - progress.done) * (now - began) / done)} left"
+
+
+def _clock(seconds: float) -> str:
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02d}"

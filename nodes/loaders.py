@@ -242,14 +242,15 @@ def get_missing(variant: str, features: tuple[str, ...], accepted: bool, on_prog
     """Download what `variant` lacks. Raises UserError, DownloadError."""
     roots = host.model_roots()
     plan = plan_download(variant, features, roots[0], roots)
-    if plan.missing and not is_accepted(plan.root):
+    if plan.missing:
         if not accepted:
             raise UserError(
                 f"{variant} lacks files ({plan.total_bytes / 1e9:.1f} GB), which are not downloaded before"
                 f" the licence is accepted. {' '.join(licence_text().split())} If you accept that, set"
                 f" licence to '{ACCEPTED}'"
             )
-        accept(plan.root)
+        if not is_accepted(plan.root):
+            accept(plan.root)
     download(plan, on_progress=on_progress, cancelled=host.stop_if_cancelled)
 
 

@@ -51,7 +51,7 @@ class Song(io.ComfyNode):
                 " song with the settings that the model recommends. The other nodes do the same step by"
                 " step, with all settings."
             ),
-            search_aliases=["music", "text to song", "generate song", "LeVo", "SongGeneration", "beginner"],
+            search_aliases=["music", "singing", "text to song", "LeVo", "SongGeneration", "beginner"],
             inputs=[
                 model_input(),
                 inp(

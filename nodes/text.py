@@ -107,8 +107,8 @@ class LyricsFormatter(io.ComfyNode):
         seconds = estimate_seconds(song)
         report = [
             *bulleted(f"sections, about {seconds:.0f} s in all:", map(_summary, song.sections)),
-            *bulleted("mended:", map(str, mended.changes)),
             *bulleted("not sung; put it into the style:", mended.style_hints),
+            *bulleted("mended:", map(str, mended.changes)),
             *bulleted("advice:", song.warnings()),
         ]
         return io.NodeOutput(song.format(), "\n".join(report), seconds)
@@ -131,7 +131,7 @@ class DescriptionTags(io.ComfyNode):
                 "Builds the description of a style from keywords that the model knows. Nothing is compulsory:"
                 " what is left at 'any' is the model's choice."
             ),
-            search_aliases=["style", "genre", "mood", "tags"],
+            search_aliases=["style", "genre", "mood", "tags", "keywords", "description"],
             inputs=[
                 _tag_input("gender", "gender", "Voice of the singer."),
                 _tag_input("genre", "genre", "Musical genre."),

@@ -9,8 +9,17 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 from torch import Tensor
 
-from ..songgen_core.analysis.covers import ASPECTS, LARGEST, MOST_VARIATIONS, SMALLEST, STYLES, draw_covers
-from ..songgen_core.analysis.cuts import ORDERS, beat_times, cut_to_beat
+from ..songgen_core.analysis.cover_colours import words_of
+from ..songgen_core.analysis.covers import (
+    ASPECTS,
+    LARGEST,
+    MOST_VARIATIONS,
+    SMALLEST,
+    STYLES,
+    draw_covers,
+    lettering_for,
+)
+from ..songgen_core.analysis.cuts import EVEN_BEAT, ORDERS, beat_times, cut_to_beat
 from ..songgen_core.seeds import MAX_SEED
 from . import host
 from ._compat import inp, schema
@@ -127,6 +136,20 @@ class CoverArt(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(
+        cls,
+        title: str | None = "",
+        artist: str | None = "",
+        aspect: str | None = None,
+        size: int | None = None,
+        description: str | None = "",
+        font: str | None = "",
+    ) -> bool | str:
+        # A linked text is not known yet; the other one can be looked at without it.
+        letters = (title or "", artist or "", aspect, size, font_folders(), font and font.strip())
+        return host.problem((lettering_for, *letters), (words_of, description))
+
+    @classmethod
     def execute(
         cls,
         title: str,
@@ -191,7 +214,7 @@ class CutToBeat(io.ComfyNode):
                 inp(
                     io.Float.Input,
                     "fps",
-                    default=24.0,
+                    default=30.0,
                     min=1.0,
                     max=120.0,
                     step=0.01,
@@ -259,6 +282,33 @@ class CutToBeat(io.ComfyNode):
                         " cut; 1: they are stills."
                     ),
                 ),
+                inp(
+                    io.Float.Input,
+                    "start",
+                    display_name="start (s)",
+                    default=0.0,
+                    min=0.0,
+                    max=3600.0,
+                    step=0.1,
+                    round=0.001,
+                    optional=True,
+                    tooltip=(
+                        "Where the pictures begin, in seconds of the song; long songs can be made in parts,"
+                        " which have the cuts of the whole."
+                    ),
+                ),
+                inp(
+                    io.Float.Input,
+                    "max_seconds",
+                    display_name="at most (s)",
+                    default=0.0,
+                    min=0.0,
+                    max=3600.0,
+                    step=0.1,
+                    round=0.001,
+                    optional=True,
+                    tooltip="The most that is made, in seconds; 0 goes on to the end if 4 GB suffice.",
+                ),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="The pictures of the video."),
@@ -279,10 +329,10 @@ class CutToBeat(io.ComfyNode):
         pulse: float,
         seed: int,
         clip_length: int = 1,
+        start: float = 0.0,
+        max_seconds: float = 0.0,
     ) -> io.NodeOutput:
         times = beat_times(beats)
-        if not times:
-            log.warning("Cut To The Beat: the song has no beats; there is a cut every %g s", every / 2)
         images = cut_to_beat(
             pictures,
             times,
@@ -293,7 +343,12 @@ class CutToBeat(io.ComfyNode):
             pulse=pulse,
             seed=seed,
             clip_length=clip_length,
+            start=start,
+            max_seconds=max_seconds,
             on_progress=host.NodeProgress(cls),
             cancelled=host.stop_if_cancelled,
         )
+        if not times:
+            seconds = every * EVEN_BEAT
+            log.warning("Cut To The Beat: the song has no beats; there is a cut every %g s", seconds)
         return io.NodeOutput(images, images.shape[0])

@@ -8,12 +8,12 @@ from comfy_api.v0_0_2 import io
 from torch import Tensor
 
 from ..songgen_core import AudioError
-from ..songgen_core.analysis.clip_times import GRIDS, Clip, plan_clip
+from ..songgen_core.analysis.clip_times import GRIDS, LONGEST, Clip, plan_clip
 from . import host
 from ._compat import inp, schema
 from .sockets import Audio, takes_of, to_audio
 
-_UNITS = {"min": 0.0, "max": 36000.0, "step": 0.01, "round": 0.000001}  # finer than a sample
+_UNITS = {"min": 0.0, "max": LONGEST, "step": 0.01, "round": 0.000001}  # finer than a sample
 
 
 class VideoClip(io.ComfyNode):
@@ -57,7 +57,10 @@ class VideoClip(io.ComfyNode):
                     "seconds",
                     default=0.0,
                     **_UNITS,
-                    tooltip="How long the clip should be; 0 goes to the end of the song or to max_frames.",
+                    tooltip=(
+                        "How long the clip should be, to the nearest picture; 0 goes to the end of the song"
+                        " or to max_frames."
+                    ),
                 ),
                 inp(
                     io.Float.Input,

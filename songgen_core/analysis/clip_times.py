@@ -3,7 +3,6 @@
 Letters: C channels, N samples of the song, n samples of the clip.
 """
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -14,6 +13,7 @@ from .envelopes import frame_count
 
 # A video model makes k * step + 1 pictures; "any" number is a step of 1.
 GRIDS = {"any": 1, "4k+1 (Wan, HuMo)": 4, "8k+1 (LTX)": 8}
+LONGEST = 36000.0  # seconds that can be asked for
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,11 @@ class Clip:
         ]
         if self.silence > 0:
             lines.append(f"padded: the song ends {self.silence:.3g} s before the clip; silence fills it")
+        rest = self.song_seconds - self.next_start
         if self.is_last:
             lines.append("the song ends here: this is the last clip")
+            if rest >= 0.0005:
+                lines.append(f"its last {rest:.3f} s, less than half a picture, are left out")
         else:
             lines.append(f"trimmed: the song goes on, the next clip starts at {self.next_start:.10g} s")
         return "\n".join(lines)
@@ -80,17 +83,21 @@ def plan_clip(
 ) -> Clip:
     """The clip of `seconds`, or to the end of the song for 0, that begins at `start`.
 
-    Its pictures last as long as what was asked for, or as what is left of the song if that is less, rounded
-    up to the grid: a song is sung to its end, and silence fills the rest, always less than one step of the
-    grid. `max_frames` > 0 is the most that the model makes at once; it is rounded down to the grid.
-    Raises AudioError for times outside the song, and unless fps is 1..120 and `grid` one of GRIDS.
+    Its pictures last as long as what was asked for, or as what is left of the song if that is less, to the
+    nearest picture and then up to the grid: less than half a picture of the song's end may be left out, and
+    silence, less than one step of the grid, may follow it. `max_frames` > 0 is the most that the model makes
+    at once; it is rounded down to the grid.
+    Raises AudioError for times outside the song or over LONGEST, and unless fps is 1..120 and `grid` one of
+    GRIDS.
     """
     if grid not in GRIDS:
         raise AudioError(f"grid is {grid!r}; choose one of {', '.join(GRIDS)}")
-    if not (0 <= start < math.inf and 0 <= seconds < math.inf and max_frames >= 0):
+    if not (start >= 0 and seconds >= 0 and max_frames >= 0):
         raise AudioError(
             f"start is {start}, seconds {seconds}, max_frames {max_frames}; none of them can be below 0"
         )
+    if seconds > LONGEST:
+        raise AudioError(f"seconds is {seconds:g}; choose 0 to {LONGEST:g}")
     wanted = frame_count(seconds, fps)
     left = song_seconds - start
     if not _is_enough(left, fps):

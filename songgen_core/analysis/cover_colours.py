@@ -3,12 +3,13 @@
 Letters: K colours.
 """
 
+import re
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..text.tags import keywords_in
+from ..text.tags import Description, keywords_in
 
 _GAMMA = 2.2
 
@@ -86,9 +87,17 @@ MOODS = {
 }
 
 
+def words_of(description: str) -> Description:
+    """The keywords of tags or sentences; a tempo has no colour and is not read, however wrong it may be.
+
+    Raises UserError for control characters and over 2,000 characters.
+    """
+    return keywords_in(re.sub("[0-9]", "_", description))
+
+
 def mood_for(description: str, generator: torch.Generator) -> Mood:
     """The mood that most words of a description belong to; drawn by lot where none does. Raises UserError."""
-    found = keywords_in(description)
+    found = words_of(description)
     # What it feels like says more about colours than its genre, and that more than what is played.
     weights = {
         **dict.fromkeys(found.instruments, 1),

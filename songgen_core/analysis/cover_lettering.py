@@ -27,7 +27,10 @@ _LATIN_ENDS = "\u0250"  # other scripts join their letters, or stand apart by th
 
 
 class Lettering:
-    """Title and artist as they will stand on covers of one size. Raises UserError without a fitting font."""
+    """Title and artist as they will stand on covers of one size.
+
+    Raises UserError for over 200 characters, without a font that has them, and where they do not fit.
+    """
 
     def __init__(
         self, title: str, artist: str, height: int, width: int, font_folders: Sequence[Path], font: str = ""
@@ -38,6 +41,9 @@ class Lettering:
                 raise UserError(f"the {name} has {len(text)} characters; {MOST_CHARACTERS} are the most")
         self._height, self._margin = height, round(_MARGIN * min(height, width))
         self._cover = _drawn(title, artist, height, width, font_folders, font) if title or artist else None
+        first, last = self.free_rows(at_top=False)
+        if first >= last:
+            raise _too_long(height, width)
 
     def free_rows(self, at_top: bool) -> tuple[int, int]:
         """The first row for pictures and the one after the last: apart from letters and edges."""
@@ -66,6 +72,12 @@ class Lettering:
         return canvas
 
 
+def _too_long(height: int, width: int) -> UserError:
+    return UserError(
+        f"title and artist do not fit into {width}x{height}; shorten them or choose a larger size"
+    )
+
+
 def _shade(height: int, first: int, tall: int, at_top: bool) -> Tensor:
     """[H]: 1 at the edge of the picture, 0 some way beyond the text."""
     reach = (first + tall if at_top else height - first) + 0.12 * height
@@ -87,6 +99,9 @@ def _drawn(
     while artist and small > _SMALLEST and _tracked_length(artist, small_font, small) > most:
         small = max(_SMALLEST, small * 9 // 10)
         small_font = load_font(file, small)
+    widest = max(map(large.getlength, rows), default=0.0) if title else 0.0
+    if margin + max(widest, _tracked_length(artist, small_font, small)) > width:
+        raise _too_long(height, width)  # the smallest letters would be cut off at the edge
     step = round(1.02 * sum(large.getmetrics())) if title else 0
     above = round(1.35 * sum(small_font.getmetrics())) if artist else 0
     picture = pillow("Image").new("L", (width, max(1, above + step * len(rows))), 0)

@@ -17,15 +17,15 @@ from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, never
 from ..seeds import check_seed
 from .envelopes import FASTEST_FPS, SLOWEST_FPS, frame_centres
 from .spectra import check_cancelled
-from .visuals import MOST_BYTES
+from .visuals import check_memory, part_of
 
 IN_TURN, SHUFFLED = ORDERS = ("in turn", "shuffled")
 EVEN_BEAT = 0.5  # seconds from one to the next where a song has no beats
 
 _MOST_ZOOM = 0.25  # of the picture, at a pulse of 1
 _DECAY = 0.16  # seconds until a third of it is left
-_BLOCK = 32  # pictures per pass
-_GB = 1024**3
+_BLOCK, _BLOCK_BYTES = 32, 128 * 1024**2  # pictures per pass, and how large they may be together
+_ADVICE = "make the pictures smaller before, lower fps, or make parts by start and max_seconds"
 _STAGE = "cutting to the beat"
 
 
@@ -33,12 +33,14 @@ def beat_times(value: Any) -> list[float]:
     """What came in as beats -> their times in seconds. Raises UserError unless it is a list that grows."""
     if isinstance(value, bool | int | float):
         raise UserError(
-            f"beats is the single number {value:g}; connect the output beats or downbeats of Analyze Song, a"
-            " list of times in seconds"
+            f"beats is the single number {value!s:.12}; connect the output beats or downbeats of Analyze"
+            " Song, a list of times in seconds"
         )
     try:
+        if isinstance(value, str | bytes | dict | set):
+            raise TypeError(value)  # they can be counted through, but are no list
         times = [float(time) for time in value]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         kind = type(value).__name__
         raise UserError(
             f"beats is of type {kind} and no list of numbers; connect the output beats of Analyze Song"
@@ -63,34 +65,43 @@ def cut_to_beat(
     pulse: float = 0.3,
     seed: int = 0,
     clip_length: int = 1,
+    start: float = 0.0,
+    max_seconds: float = 0.0,
     on_progress: OnProgress = ignore_progress,
     cancelled: IsCancelled = never_cancelled,
 ) -> Tensor:
-    """Pictures [B, H, W, 3 or 4] in 0..1 and beats (seconds, growing) -> a video [T, H, W, 3], T = `frames`.
+    """Pictures [B, H, W, 3 or 4] in 0..1 and beats (seconds, growing) -> a video [T, H, W, 3].
+
+    The video has `frames` pictures, 0: up to the last beat. What is made of it begins at `start` (seconds)
+    and lasts at most `max_seconds`, 0: to the end. Cuts are counted from the beginning of the song, so that
+    parts made one by one are the whole.
 
     Another picture comes at the first beat and at each `every`th after it, in the first frame whose middle
-    is not before that beat; a cut within half a beat of the start is left out. 0 frames: up to the last
-    beat. Without beats there is one every half second. `pulse` 0..1 is a zoom of up to a quarter that jumps
+    is not before that beat; a cut within half a beat of the beginning is left out. Without beats there
+    is one every half second. `pulse` 0..1 is a zoom of up to a quarter that jumps
     at each beat and decays. `clip_length` pictures in a row are one clip, which plays back and forth.
     Raises UserError, also for more than 4 GB of pictures, and Cancelled.
     """
     _check(pictures, fps, frames, every, order, pulse, clip_length)
     times = torch.tensor(beats, dtype=torch.float64)
     frames = frames or _last_frame(beats, fps)
-    _check_memory(frames, *pictures.shape[1:3])
+    made = part_of(frames, fps, start, max_seconds)
+    height, width = pictures.shape[1:3]
+    check_memory(made.stop - made.start, height, width, _ADVICE)
     if not len(times):
         times = torch.arange(math.ceil(frames / fps / EVEN_BEAT)) * EVEN_BEAT
     cuts = _frames_of(_cuts(times, every), fps)
-    seen = _pictures_seen(len(pictures), frames, cuts, order, seed, clip_length)
-    zoom = 1 + _MOST_ZOOM * pulse * _since_beat(frames, times, fps).div(-_DECAY).exp()
-    grid = _grid(*pictures.shape[1:3])
-    output = torch.empty(frames, *pictures.shape[1:3], 3)
-    for first in range(0, frames, _BLOCK):
+    seen = _pictures_seen(len(pictures), frames, cuts, order, seed, clip_length)[made]
+    zoom = 1 + _MOST_ZOOM * pulse * _since_beat(frames, times, fps)[made].div(-_DECAY).exp()
+    grid = _grid(height, width)
+    output = torch.empty(len(seen), height, width, 3)
+    block = max(1, min(_BLOCK, _BLOCK_BYTES // (height * width * 3 * 4)))
+    for first in range(0, len(seen), block):
         check_cancelled(cancelled)
-        part = slice(first, first + _BLOCK)
+        part = slice(first, first + block)
         chosen = pictures[seen[part].to(pictures.device)][..., :3].to("cpu", torch.float32)
         output[part] = _zoomed(chosen, zoom[part], grid)
-        on_progress(Progress(_STAGE, min(first + _BLOCK, frames), frames))
+        on_progress(Progress(_STAGE, min(first + block, len(seen)), len(seen)))
     return output
 
 
@@ -113,16 +124,6 @@ def _check(
     for name, value, least in (("frames", frames, 0), ("every", every, 1), ("clip_length", clip_length, 1)):
         if value < least:
             raise UserError(f"{name} is {value}; choose {least} or more")
-
-
-def _check_memory(frames: int, height: int, width: int) -> None:
-    size = frames * height * width * 3 * 4
-    if size > MOST_BYTES:
-        raise UserError(
-            f"{frames} pictures of {width}x{height} take {size / _GB:.1f} GB, more than"
-            f" {MOST_BYTES / _GB:.0f} GB; lower frames or fps, or make the pictures smaller before"
-            f" (at this size {MOST_BYTES // (height * width * 12)} fit)"
-        )
 
 
 def _last_frame(beats: Sequence[float], fps: float) -> int:

@@ -65,6 +65,6 @@ def _levels(mono: Tensor) -> Tensor:
 
 
 def _spread(rows: Tensor) -> Tensor:
-    """Each row stretched to 0..1; rows that hardly change stay in the middle."""
+    """Each row stretched to 0..1; one that does not change, such as silence, is 0 everywhere."""
     low, high = (rows.quantile(share, dim=1, keepdim=True) for share in (0.02, 0.98))
     return ((rows - low) / (high - low).clamp(min=1e-3)).clamp(0, 1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..audio.resample import check_recording
-from ..errors import AudioError, UserError
+from ..errors import UserError
 from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, never_cancelled
 from .envelopes import band_levels, frame_centres, frame_count
 from .spectra import check_cancelled, to_mono
@@ -39,16 +39,29 @@ def parse_colour(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def check_memory(frames: int, height: int, width: int) -> None:
-    """Raise UserError if pictures [frames, height, width, 3] in float32 take more than 4 GB."""
+def check_memory(frames: int, height: int, width: int, advice: str) -> None:
+    """Raise UserError, which ends in `advice`, for more than 4 GB of pictures [frames, height, width, 3]."""
     size = frames * height * width * 3 * 4
     if size > MOST_BYTES:
         most = MOST_BYTES // (height * width * 3 * 4)
         raise UserError(
             f"{frames} pictures of {width}x{height} take {size / _GB:.1f} GB, more than"
-            f" {MOST_BYTES / _GB:.0f} GB; lower max_seconds, fps or the size, or draw it in"
-            f" parts (at this size {most} pictures fit)"
+            f" {MOST_BYTES / _GB:.0f} GB; {advice} (at this size {most} pictures fit)"
         )
+
+
+def part_of(frames: int, fps: float, start: float, max_seconds: float) -> slice:
+    """Which of `frames` pictures lie in the part from `start` on, at most `max_seconds` long; 0 is all.
+
+    Parts that follow each other are the whole. Raises UserError for a start behind the last picture.
+    """
+    # A bit more than a half, so that 3 * 0.2 s and 0.6 s are the same picture.
+    begin, end = (
+        math.floor(min(moment * fps + 0.500001, frames)) for moment in (max(0.0, start), start + max_seconds)
+    )
+    if begin >= frames:
+        raise UserError(f"start is {start:g} s, but the audio lasts {frames / fps:.1f} s; begin earlier")
+    return slice(begin, max(begin + 1, end) if max_seconds > 0 else frames)
 
 
 def draw_sound(
@@ -76,7 +89,8 @@ def draw_sound(
     if width < 16 or height < 16:
         raise UserError(f"{width}x{height} pixels are too small; draw 16x16 at least")
     moments = _moments(audio.shape[1] / sample_rate, fps, start, max_seconds)
-    check_memory(len(moments), height, width)
+    advice = "lower max_seconds, fps or the size, or draw it in parts"
+    check_memory(len(moments), height, width, advice)
     mono = to_mono(audio)
     if style == "bars":
         drawing = _bars(mono, sample_rate, fps, moments, width, cancelled)
@@ -98,11 +112,7 @@ def draw_sound(
 def _moments(seconds: float, fps: float, start: float, max_seconds: float) -> Tensor:
     """[T] float64: what the pictures show, in seconds; those of the whole recording, cut."""
     frames = frame_count(seconds, fps)
-    first = math.floor(start * fps + 0.5) if start > 0 else 0
-    if not first < frames:
-        raise AudioError(f"start is {start:g} s, but the audio lasts {seconds:.1f} s; begin earlier")
-    last = frames if max_seconds <= 0 else min(frames, first + frame_count(max_seconds, fps))
-    return frame_centres(frames, fps)[first:last]
+    return frame_centres(frames, fps)[part_of(frames, fps, start, max_seconds)]
 
 
 def _bars(

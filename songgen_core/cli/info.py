@@ -175,7 +175,7 @@ def _show_machine(console: Console, report: dict[str, Any]) -> None:
     memory = size_text(report["memory_bytes"]) if report["memory_bytes"] else "memory unknown"
     console.say(f"SongGen {report['version']}, Python {report['python']}, torch {report['torch']}")
     console.say(f"device: {report['device']} ({report['device_name']}, {memory})")
-    console.say(f"model folders: {', '.join(report['folders'])}")
+    console.say(f"model folders: {', '.join(os.path.abspath(folder) for folder in report['folders'])}")
     for model in report["models"]:
         console.say(f"  {model['name']}: {model['path']}, {size_text(model['bytes'])}, {_ability(model)}")
     if not report["models"]:

@@ -23,7 +23,7 @@ from ..progress import IsCancelled, OnProgress
 from ..prompts.prompt import Prompt
 from ..seeds import check_seed
 from ..text.doctor import MendedLyrics, mend_lyrics
-from ..text.lyrics import Song, estimate_seconds
+from ..text.lyrics import Song, length_advice
 from ..text.tags import Description
 from .options import SAMPLING
 from .prompt import PromptRequest
@@ -117,10 +117,7 @@ class Request:
         """The duration against the model's limit; returns warnings. Raises UserError."""
         check_duration(self.duration, config)
         limit = self.duration or config.max_duration
-        seconds = estimate_seconds(Song.parse(self.lyrics))
-        if seconds <= limit:
-            return []
-        return [f"the lyrics need about {seconds:.0f} s, the song stops at {limit:g} s and may lack its end"]
+        return length_advice(Song.parse(self.lyrics), limit)
 
 
 @dataclass(frozen=True)

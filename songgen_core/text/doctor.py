@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from ..errors import LyricsError
 from . import doctor_marks as marks
 from .doctor_marks import Heading
-from .doctor_sections import Again, Change, Mark, Row, Sections, without_times
+from .doctor_sections import Again, Change, Mark, Row, Sections, often, without_times
 from .lyrics import MAX_CHARACTERS, LyricsProblem, Song, problems_in
 
 LONGEST_TEXT = 5 * MAX_CHARACTERS  # a subtitle file or web page holds more than its lyrics
@@ -24,6 +24,8 @@ _SINGER = re.compile(r"(?i:(?:男|女|合|男女|齐|both|all|male|female|man|wo
 _BRACKETS = re.compile(r"(\[[^\[\]]*\])")
 _INNER = re.compile(r"\(([^()]*)\)|(\*{1,3}|_{1,2}|~~|`)([^*_~`]+)\2")
 _SEPARATOR = re.compile(r" ?; ?(?=\[|$|;)")
+_HEADING_AND_TIMES = re.compile(r"\(([^()]{1,40})\) ?:? ?([^()]{1,12}|\([^()]{1,12}\))")
+_TIMES_AND_HEADING = re.compile(r"\(([^()]{1,12})\) ?([^()]{1,40})")
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,11 @@ class _Reader:
         for index, row in enumerate(self._rows):
             self._reading = _RowReading(why=[row.why] if row.why and row.text else [])
             self._read_row(row.text, at_edge=index in edges)
-            if self._reading.why:
-                before = (row.before or row.text).strip()
-                self.changes.append(Change(row.number, before, self._reading.outcome()))
             found = self._reading.marks
+            if found and all(isinstance(mark, Again) for mark in found):
+                found = [Again(found[-1].times, ", ".join(dict.fromkeys(self._reading.why)))]
+            elif self._reading.why:
+                self.changes.append(Change(row.number, row.source, self._reading.outcome()))
             sections.add(row, found)
             if found or not row.text.strip():
                 self._at_start = not found or isinstance(found[-1], Heading)
@@ -158,7 +161,7 @@ class _Reader:
             self._reading.why.append("about the style")
             self._hint(plain)
             return
-        bare = plain.strip("()*_ ") if plain[:1] in "(*_" else plain
+        bare = _without_brackets(plain) if plain[:1] in "(*_" else plain
         found = marks.heading_of_line(bare, decorated or bare != plain, self._at_start)
         while found and not (plain[:1] == "(" and found[1]):
             self._add_heading(found[0], "a heading")
@@ -168,6 +171,9 @@ class _Reader:
             self._reading.why.append(f'"{singer[0].strip()}" says who sings')
             plain = plain[singer.end() :]
         self._read_pieces(_SEPARATOR.sub(" ", plain))
+        match self._reading.marks[:2]:
+            case [Again() as again, Heading() as heading]:  # `2x [Chorus]` means what `[Chorus] 2x` does
+                self._reading.marks[:2] = [heading, again]
         if plain.endswith(";") and not self._reading.why:
             self._reading.why.append('";" removed')
 
@@ -236,14 +242,15 @@ class _Reader:
         if not marks.is_note(content, bracketed=True):
             why.append("sung words without brackets")
             return f" {content} "
-        why.append(f'"{content}" is a note')
+        why.append(f'"{content}" is a remark')
         self._hint(content)
         return ""
 
     def _again(self, times: int) -> str:
-        """Note a repeat mark; it leaves no words."""
-        self._reading.why.append("repetition written out")
+        """Note a repeat mark; it leaves no words. What it repeats is told where that is known."""
         self._reading.times = min(times, _MOST_LINE_REPEATS)
+        if times == 1:
+            self._reading.why.append("sung once")
         return ""
 
     def _add_heading(self, heading: Heading, reason: str) -> None:
@@ -264,15 +271,12 @@ class _Reader:
         """Add lyric lines without notes and marks; a repeated line is written out."""
         reading = self._reading
         if not text.strip(" ;"):
-            if reading.times > 1 and not any(isinstance(mark, str) for mark in reading.marks):
+            if reading.times > 1:
                 reading.marks.append(Again(reading.times))
                 reading.times = 1
             return
-        words, times = marks.take_times_at_end(text.strip())
-        while times:
-            self._again(times)
-            words, times = marks.take_times_at_end(words)
-        words = _INNER.sub(self._read_inner, words)
+        words = self._without_times(text.strip())
+        words = self._without_times(_INNER.sub(self._read_inner, words).strip())
         bare = re.sub(r"[()*_`|\\]", " ", words)
         if bare != words:
             reading.why.append("marks removed")
@@ -284,9 +288,21 @@ class _Reader:
         sung = [short for line in sung for short in self._split(line)]
         if not sung and reading.times > 1:
             reading.marks.append(Again(reading.times))
-        self._spare -= sum(map(len, sung)) * (reading.times - 1)
-        reading.marks += sung * (reading.times if self._spare > 0 else 1)
+        elif reading.times > 1:
+            self._spare -= sum(map(len, sung)) * (reading.times - 1)
+            reading.times = reading.times if self._spare > 0 else 1
+            too_long = "" if reading.times > 1 else ", the lyrics would become too long"
+            reading.why.append(f"sung {often(reading.times)}{too_long}")
+        reading.marks += sung * reading.times
         reading.times = 1
+
+    def _without_times(self, words: str) -> str:
+        """Take the repeat marks off the end of a line."""
+        words, times = marks.take_times_at_end(words)
+        while times:
+            self._again(times)
+            words, times = marks.take_times_at_end(words)
+        return words
 
     def _read_inner(self, match: re.Match[str]) -> str:
         """What stays of `(content)` or `*content*`: words are sung by others, notes are not."""
@@ -299,7 +315,7 @@ class _Reader:
             return ""
         heading = marks.heading_of_line(content, True, True)
         if marks.is_note(content) or (heading and not heading[0].tag.startswith(("verse", "chorus"))):
-            why.append(f'"{content}" is a note')
+            why.append(f'"{content}" is a remark')
             self._hint(content)
             return " "
         if match[1] is None:
@@ -322,3 +338,12 @@ class _Reader:
         if parts:
             self._reading.why.append("a long line was split")
         return [*parts, line] if line else parts
+
+
+def _without_brackets(row: str) -> str:
+    """`(Chorus)`, `(Chorus) x2` and `(2x) Chorus` as they are typed without brackets."""
+    if (match := _HEADING_AND_TIMES.fullmatch(row)) and (times := marks.is_repeat_mark(match[2])):
+        return f"{match[1].strip(' :')} x{times}"
+    if (match := _TIMES_AND_HEADING.fullmatch(row)) and (times := marks.is_repeat_mark(match[1])):
+        return f"{match[2].strip(' :')} x{times}"
+    return row.strip("()*_ ")

@@ -34,7 +34,7 @@ class Change:
     def __str__(self) -> str:
         """Return `line 3: "[Verse 1]" became [verse] (a heading)` in one line."""
         before, after = _short(self.before), _short(self.after, 160)
-        if after.startswith(("removed", "moved", "added")):
+        if after.startswith(("removed", "moved", "added", "means")):
             return f'line {self.line}: "{before}" {after}' if before else f"line {self.line}: {after}"
         return f'line {self.line}: "{before}" became {after}'
 
@@ -48,12 +48,18 @@ class Row:
     before: str = ""
     why: str = ""
 
+    @property
+    def source(self) -> str:
+        """The line as it was typed."""
+        return (self.before or self.text).strip()
+
 
 @dataclass(frozen=True)
 class Again:
-    """The section before is sung so many times in all."""
+    """The section before is sung so many times in all; why its row is not what it was."""
 
     times: int
+    why: str = ""
 
 
 Mark = Heading | Again | str
@@ -72,6 +78,7 @@ class _Part:
     exact: bool = False
     guessed: bool = False
     apart: bool = False  # a blank row follows its first line
+    asked: list[int] = field(default_factory=list)  # changes that tell of repeat marks on rows of their own
 
     @property
     def was(self) -> str:
@@ -104,18 +111,27 @@ class Sections:
             if isinstance(mark, Heading):
                 times = min(mark.times, _MOST_REPEATS)
                 part = _Part(row.number, mark.kind, mark.tag, times)
-                self._parts.append(replace(part, source=row.text.strip(), exact=mark.exact))
+                self._parts.append(replace(part, source=row.source, exact=mark.exact))
             elif isinstance(mark, Again):
-                if self._parts:
-                    self._parts[-1].times = min(mark.times, _MOST_REPEATS)
+                self._repeat(row, mark)
             else:
                 self._add_line(row, mark)
             self._blank = False
 
+    def _repeat(self, row: Row, again: Again) -> None:
+        part = self._parts[-1] if self._parts else None
+        if part:
+            part.times = min(again.times, _MOST_REPEATS)
+        if part is None or part.number != row.number:
+            reasons = f"{again.why}, " if again.why else ""
+            self._changes.append(Change(row.number, row.source, f"removed ({reasons}nothing to repeat)"))
+            if part:
+                part.asked.append(len(self._changes) - 1)
+
     def _add_line(self, row: Row, words: str) -> None:
         last = self._parts[-1] if self._parts else None
         if last is None or (last.tag and not last.is_sung) or (not last.tag and self._blank):
-            last = _Part(row.number, source=row.text.strip())
+            last = _Part(row.number, source=row.source)
             self._parts.append(last)
         last.lines.append(Row(row.number, words))
 
@@ -127,6 +143,7 @@ class Sections:
         self._parts = list(self._without_empty_doubles())
         self._name_paragraphs()
         self._fill()
+        self._tell_repeats()
         rows: list[Row] = []
         for part in self._parts:
             for _ in range(part.times):
@@ -141,7 +158,31 @@ class Sections:
         if told is not None and self._changes[told].after.startswith(f"[{part.was}] ("):
             self._changes[told] = change
         else:
+            self._told[change.line, change.before] = len(self._changes)
             self._changes.append(change)
+
+    def _tell_repeats(self) -> None:
+        """Say how often a section comes, beside the mark or the heading that asked for it."""
+        for part in self._parts:
+            if part.times == 1:
+                continue
+            how = f"{'sung' if part.is_sung else 'played'} {often(part.times)}"
+            if part.asked:
+                self._answer(part, f"means that [{part.tag}] is {how}")
+                continue
+            told = self._told.get((part.number, part.source))
+            if told is None:
+                self._note(part, f"[{part.tag}], {how}")
+            else:
+                alone = sum(other.number == part.number for other in self._parts) == 1
+                tag = "" if alone else f"[{part.tag}] "
+                change = self._changes[told]
+                self._changes[told] = replace(change, after=f"{change.after}, {tag}{how}")
+
+    def _answer(self, part: _Part, after: str) -> None:
+        """Say what became of the repeat marks below a section."""
+        for index in part.asked:
+            self._changes[index] = replace(self._changes[index], after=after)
 
     def _drop_title(self) -> None:
         """One line alone above the first heading is the name of the song."""
@@ -236,17 +277,23 @@ class Sections:
             if part.times > 1 and not all(self._can_spare(part.lines) for _ in range(part.times - 1)):
                 part.times = 1
                 self._note(part, f"[{part.tag}] once (the lyrics would become too long)")
+                self._answer(part, "removed (the lyrics would become too long)")
 
     def _can_spare(self, lines: list[Row]) -> bool:
         self._spare -= 10 + sum(len(line.text) + 1 for line in lines)
         return self._spare > 0
 
 
+def often(times: int) -> str:
+    """Say a number of times."""
+    return {1: "once", 2: "twice"}.get(times, f"{times} times")
+
+
 def _joined(parts: list[_Part], always: bool = False) -> Iterable[_Part]:
     """Paragraphs of one line each are a text with blank rows between the lines, not as many sections."""
-    for tagged, group in groupby(parts, key=lambda part: bool(part.tag)):
+    for alone, group in groupby(parts, key=lambda part: bool(part.tag) or part.times > 1):
         run = list(group)
-        if not tagged and (always or (len(run) > 4 and all(len(part.lines) == 1 for part in run))):
+        if not alone and (always or (len(run) > 4 and all(len(part.lines) == 1 for part in run))):
             run = [replace(run[0], lines=[line for part in run for line in part.lines])]
         yield from run
 

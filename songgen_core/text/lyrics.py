@@ -179,6 +179,14 @@ def estimate_seconds(song: Song) -> float:
     return total
 
 
+def length_advice(song: Song, limit: float) -> list[str]:
+    """A line of advice where lyrics by rule of thumb need more than `limit` seconds."""
+    seconds = estimate_seconds(song)
+    if seconds <= limit:
+        return []
+    return [f"the lyrics need about {seconds:.0f} s, the song stops at {limit:g} s and may lack its end"]
+
+
 def detect_language(text: str) -> Literal["zh", "en"]:
     """Return `zh` if at least a fifth of all characters, tags included, are U+4E00-9FFF, else `en`."""
     return "zh" if _share(text, lambda char: "\u4e00" <= char <= "\u9fff") >= 0.2 else "en"

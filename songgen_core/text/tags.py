@@ -276,7 +276,9 @@ def _found_in(sentence: str) -> str:
         keywords = keywords_in(sentence).format()
     except UserError as error:
         return str(error)
-    return f'found in it: "{keywords}"' if keywords else "no known keyword was found in it"
+    if not keywords:
+        return "it is passed on as typed; no known keyword was found in it"
+    return f'it is passed on as typed; better write "{keywords}"'
 
 
 def _shorten(text: str) -> str:

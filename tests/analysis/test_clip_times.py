@@ -52,6 +52,14 @@ def test_the_end_of_a_song_is_kept_and_silence_fills_less_than_a_step(grid, seco
             assert -(GRIDS[grid] - 0.5) / fps - 1e-9 <= rest <= 0.5 / fps
             assert clip.silence == pytest.approx(max(0.0, -rest))
             assert ("padded" in clip.describe()) == (rest < 0) and "last clip" in clip.describe()
+            assert ("left out" in clip.describe()) == (rest >= 0.0005)
+
+
+def test_what_is_left_out_is_told():
+    told = plan_clip(10.02, fps=24, grid=ANY).describe()
+    assert "last clip" in told and "its last 0.020 s, less than half a picture, are left out" in told
+    assert "left out" not in plan_clip(10.0, fps=24, grid=ANY).describe()
+    assert "left out" not in plan_clip(10.02, fps=24, grid=ANY, max_frames=200).describe()
 
 
 def test_a_model_makes_no_more_than_it_can():
@@ -109,7 +117,10 @@ def test_a_track_of_another_rate_is_cut_at_the_same_moments():
         ({"start": -1.0}, "below 0"),
         ({"start": math.nan}, "below 0"),
         ({"seconds": -1.0}, "below 0"),
-        ({"seconds": math.inf}, "below 0"),
+        ({"seconds": math.nan}, "below 0"),
+        ({"seconds": math.inf}, "seconds is inf; choose 0 to 36000"),
+        ({"seconds": 1e307, "fps": 120}, r"seconds is 1e\+307; choose 0 to 36000"),
+        ({"start": math.inf}, "choose an earlier start"),
         ({"max_frames": -1}, "below 0"),
         ({"fps": 0.0}, "fps is 0"),
         ({"seconds": 1.0, "fps": 500.0}, "choose 1 to 120"),

@@ -1,10 +1,13 @@
 """Covers drawn without a model."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from synthetic_songs import Style, song
 
-from songgen_core.analysis.cover_colours import MOODS, brightness, mood_for, to_light, to_picture
+from songgen_core.analysis import cover_motifs
+from songgen_core.analysis.cover_colours import MOODS, brightness, mood_for, to_light, to_picture, words_of
 from songgen_core.analysis.cover_motifs import MOTIFS
 from songgen_core.analysis.covers import ASPECTS, draw_covers
 from songgen_core.analysis.fonts import system_font_folders
@@ -89,6 +92,13 @@ def test_feeling_outweighs_genre_and_instruments():
     assert len({id(mood_for("xyz", dice)) for _ in range(50)}) > 5
 
 
+@pytest.mark.parametrize("speed", ["at 900 bpm", "bpm 110, later bpm 90", "bpm -5", "tempo 1.5"])
+def test_a_tempo_has_no_colour_and_is_no_mistake(speed):
+    dice = torch.Generator().manual_seed(0)
+    assert mood_for(f"a sad song {speed}, from the 80s", dice) is MOODS["rain"]
+    assert words_of(f"a sad song, {speed}").bpm is None
+
+
 def test_moods_know_most_of_the_feelings_and_no_word_twice():
     words = [word for mood in MOODS.values() for word in mood.words]
     vocabulary = {word for tags in TAG_VOCABULARY.values() for word in tags}
@@ -118,7 +128,7 @@ def test_letters_are_seen_on_every_ground(description, fonts):
 def test_titles_of_any_length_and_script_stay_inside(fonts):
     titles = (
         "A very long title of a song that nobody could ever say in one breath " * 2,
-        "W" * 60,
+        "W" * 14,
         "Ωδή Été",
     )
     for title in titles:
@@ -135,6 +145,31 @@ def test_characters_without_a_font_stop_the_work(fonts):
         draw_covers(title="\U0001d800 x \U00013000\u0e01歌", font_folders=fonts, **SMALL)
     with pytest.raises(UserError, match="there is no font 'Nothing'"):
         draw_covers(artist="a", font="Nothing", font_folders=fonts, **SMALL)
+
+
+@pytest.mark.parametrize("size", [64, 96])
+@pytest.mark.parametrize("aspect", ASPECTS)
+def test_a_small_cover_is_drawn_or_refused_in_words(size, aspect, fonts):
+    drawn, refused = [], []
+    for title in ("Dune", "x " * 25, "x " * 100, "歌" * 40, "歌" * 200, "W" * 200):
+        kind = {"title": title.strip(), "aspect": aspect, "size": size, "font_folders": fonts}
+        for artist in ("", "Ada"):
+            try:
+                drawn.append(draw_covers(artist=artist, variations=4, **kind))
+            except UserError as error:
+                refused.append(str(error))
+    assert drawn and all(cover.isfinite().all() for cover in drawn)
+    assert refused and all("do not fit into" in text and "larger size" in text for text in refused)
+
+
+def test_nothing_is_cut_off_at_the_edge(fonts):
+    kind = {"size": 160, "seed": 2, "style": "field", "font_folders": fonts}
+    for name, text in (("artist", "The Longest Orchestra of the World and of the Moon"), ("title", "W" * 60)):
+        with pytest.raises(UserError, match="do not fit into 160x160"):
+            draw_covers(**{name: text}, **kind)
+        (fits,) = draw_covers(**{name: text[:20]}, **kind)
+        (other,) = draw_covers(**{name: text[:19] + "-"}, **kind)
+        assert not torch.equal(fits, other), name  # its end is seen
 
 
 @pytest.mark.parametrize(
@@ -161,6 +196,7 @@ def test_any_sound_has_a_shape():
     for sound in (torch.zeros(2, RATE), torch.ones(1, 1), torch.rand(1, 700), torch.full((2, 3), 1e-9)):
         shape = shape_of_sound(sound, RATE)
         assert shape.loudness.shape == (LEVELS,) and shape.bands.shape == (BANDS, MOMENTS)
+        assert len(sound[0].unique()) > 1 or not shape.loudness.any()  # what does not change is low
         for values in (shape.loudness, shape.bands):
             assert values.isfinite().all() and values.min() >= 0 and values.max() <= 1
         assert 0 <= shape.energy <= 1
@@ -184,6 +220,42 @@ def test_light_and_pictures_are_inverse():
 def test_progress_is_told_and_drawing_can_be_stopped():
     told = []
     draw_covers(variations=3, on_progress=told.append, **SMALL)
-    assert [p.done for p in told] == [0, 1, 2, 3] and {p.total for p in told} == {3}
+    assert told[0].done == 0 and told[-1].done == 300 and {p.total for p in told} == {300}
+    assert [p.done for p in told] == sorted(p.done for p in told)
     with pytest.raises(Cancelled):
         draw_covers(cancelled=lambda: True, **SMALL)
+
+
+@pytest.mark.parametrize("style", MOTIFS)
+def test_a_large_picture_tells_where_it_is_and_stops_on_the_way(style, monkeypatch):
+    monkeypatch.setattr(cover_motifs, "_STRIP", 96 * 8)  # as if the picture were large
+    told = []
+    draw_covers(style=style, on_progress=told.append, **SMALL)
+    done = [p.done for p in told]
+    assert done == sorted(done) and max(b - a for a, b in pairwise(done)) <= 10 and done[-1] == 100
+    looks = iter([False] * (len(told) // 2))
+    before = len(told)
+    with pytest.raises(Cancelled):
+        draw_covers(style=style, cancelled=lambda: next(looks, True), on_progress=told.append, **SMALL)
+    assert len(told) - before == before // 2
+
+
+@pytest.mark.parametrize("style", MOTIFS)
+def test_strips_of_a_picture_are_the_whole(style, monkeypatch, audio):
+    whole = draw_covers(style=style, audio=audio, sample_rate=RATE, **SMALL)
+    monkeypatch.setattr(cover_motifs, "_STRIP", 96 * 8)
+    assert torch.equal(draw_covers(style=style, audio=audio, sample_rate=RATE, **SMALL), whole)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rings_are_as_if_every_pixel_were_looked_at(seed, audio, monkeypatch):
+    kind = {"style": "rings", "audio": audio, "sample_rate": RATE, "size": 200, "seed": seed}
+    near, looked = draw_covers(**kind), []
+    sampled = cover_motifs._sampled
+    monkeypatch.setattr(
+        cover_motifs, "_sampled", lambda row, turn: looked.append(turn.numel()) or sampled(row, turn)
+    )
+    draw_covers(**kind)
+    assert len(looked) == 34 and sum(looked) < 0.35 * 34 * 200 * 200
+    monkeypatch.setattr(cover_motifs, "_reach", lambda *_: float("inf"))
+    assert torch.equal(draw_covers(**kind), near) and looked[34:] == [200 * 200] * 34

@@ -1,11 +1,14 @@
 """Videos that change their picture with the beats."""
 
+import math
 from itertools import pairwise
 
 import pytest
 import torch
 
-from songgen_core.analysis.cuts import MOST_BYTES, beat_times, cut_to_beat
+from songgen_core.analysis import cuts
+from songgen_core.analysis.cuts import beat_times, cut_to_beat
+from songgen_core.analysis.visuals import MOST_BYTES
 from songgen_core.errors import Cancelled, UserError
 
 BEATS = [0.5 * number for number in range(1, 21)]  # 120 a minute, the first at 0.5 s
@@ -29,14 +32,14 @@ def changes(numbers: list[int]) -> list[int]:
 @pytest.mark.parametrize("every", [1, 2, 4])
 def test_pictures_change_at_the_beats_to_the_frame(fps, every):
     video = cut_to_beat(stills(50), BEATS, fps=fps, frames=round(11 * fps), every=every, pulse=0)
-    cuts = changes(seen(video))
+    found = changes(seen(video))
     expected = BEATS[::every]
-    assert len(cuts) == len(expected)
-    for cut, beat in zip(cuts, expected):
+    assert len(found) == len(expected)
+    for cut, beat in zip(found, expected):
         assert (
             (cut - 0.5) / fps < beat <= (cut + 0.5) / fps
         )  # the first picture whose middle is not before it
-    assert sorted(set(seen(video))) == list(range(len(cuts) + 1)) and seen(video)[0] == 0
+    assert sorted(set(seen(video))) == list(range(len(found) + 1)) and seen(video)[0] == 0
 
 
 def test_stills_come_again_in_turn():
@@ -124,6 +127,32 @@ def test_without_frames_the_video_ends_with_the_last_beat():
     assert len(cut_to_beat(stills(2), [1.0, 2.0, 3.5], fps=24)) == 84
 
 
+@pytest.mark.parametrize("beats", [BEATS, []])
+@pytest.mark.parametrize(("fps", "length"), [(12.0, 3.5), (23.976, 0.52), (12.5, 0.2)])
+def test_parts_made_one_by_one_are_the_whole(beats, fps, length):
+    kind = {"fps": fps, "frames": round(10 * fps), "every": 1, "order": "shuffled", "seed": 4, "pulse": 0.5}
+    pictures = torch.rand(6, 12, 16, 3)
+    whole = cut_to_beat(pictures, beats, clip_length=2, **kind)
+    starts = [number * length for number in range(math.ceil(10 / length))]
+    parts = [cut_to_beat(pictures, beats, clip_length=2, start=s, max_seconds=length, **kind) for s in starts]
+    assert torch.equal(torch.cat(parts), whole) and abs(len(parts[0]) - length * fps) <= 0.5
+    rest = cut_to_beat(pictures, beats, clip_length=2, start=2.0, **kind)
+    assert torch.equal(rest, whole[round(2 * fps) :])
+
+
+def test_a_part_ends_with_the_last_beat_too():
+    assert len(cut_to_beat(stills(2), [1.0, 2.0, 3.5], fps=24, start=3.0)) == 12
+    assert len(cut_to_beat(stills(2), [1.0, 2.0, 3.5], fps=24, start=1.0, max_seconds=1e307)) == 60
+
+
+def test_a_song_that_is_too_long_can_be_made_in_parts():
+    pictures = torch.zeros(1, 1, 1, 3).expand(1, 288, 512, 3)
+    kind = {"fps": 12, "frames": 270 * 12, "pulse": 0}
+    with pytest.raises(UserError, match="parts by start and max_seconds"):
+        cut_to_beat(pictures, BEATS, **kind)
+    assert len(cut_to_beat(pictures, BEATS, start=265, max_seconds=60, **kind)) == 60
+
+
 def test_without_beats_cuts_are_even():
     video = cut_to_beat(stills(9), [], fps=10, frames=50, every=2, pulse=0.5)
     assert changes(seen(video)) == [10, 20, 30, 40]
@@ -141,6 +170,8 @@ def test_without_beats_cuts_are_even():
         ({"every": 0}, "every is 0"),
         ({"frames": -1}, "frames is -1"),
         ({"clip_length": 0}, "clip_length is 0"),
+        ({"start": 10.0}, "start is 10 s, but the audio lasts 10.0 s; begin earlier"),
+        ({"start": 1e307}, "begin earlier"),
         ({"beats": [], "frames": 0}, "connect the output frames"),
         ({"order": "shuffled", "seed": -1}, "seed is -1"),
     ],
@@ -154,7 +185,7 @@ def test_wrong_inputs_are_named(change, expected):
 def test_more_than_4_gb_are_refused_before_memory_is_taken():
     pictures = torch.zeros(1, 1, 1, 3).expand(1, 720, 1280, 3)
     most = MOST_BYTES // (720 * 1280 * 12)
-    with pytest.raises(UserError, match=rf"at this size {most} fit"):
+    with pytest.raises(UserError, match=rf"at this size {most} pictures fit"):
         cut_to_beat(pictures, BEATS, frames=most + 1)
 
 
@@ -163,7 +194,12 @@ def test_more_than_4_gb_are_refused_before_memory_is_taken():
     [
         (120.0, "single number 120"),
         (3, "single number 3"),
+        (10**400, "single number 1000"),
         (None, "NoneType"),
+        ("12", "type str"),
+        (b"12", "type bytes"),
+        ({0.5: 1}, "type dict"),
+        ([10**400], "list"),
         (["a"], "list"),
         ([[0.1, 0.2]], "list"),
         ([0.5, 0.4], "later than the one before"),
@@ -184,6 +220,19 @@ def test_beats_may_come_as_any_row_of_numbers():
         beat_times([1, 2.5]) == beat_times((1.0, 2.5)) == beat_times(torch.tensor([1.0, 2.5])) == [1.0, 2.5]
     )
     assert beat_times([]) == []
+
+
+def test_large_pictures_are_cut_few_at_a_time(monkeypatch):
+    """What is in work beside the video stays below a few hundred megabytes, whatever the size."""
+    most = cuts._BLOCK_BYTES // (1024 * 1024 * 12)
+    assert 1 < most < 32
+    told, pictures = [], torch.zeros(1, 1, 1, 3).expand(1, 1024, 1024, 3)
+    cut_to_beat(pictures, BEATS, frames=24, pulse=0, on_progress=told.append)
+    assert [p.done for p in told] == [*range(most, 24, most), 24]
+    noise, kind = torch.rand(3, 20, 30, 3), {"frames": 40, "every": 1, "pulse": 1.0}
+    whole, told = cut_to_beat(noise, BEATS, **kind), []
+    monkeypatch.setattr(cuts, "_BLOCK_BYTES", 1)
+    assert torch.equal(cut_to_beat(noise, BEATS, on_progress=told.append, **kind), whole) and len(told) == 40
 
 
 def test_progress_is_told_and_cutting_can_be_stopped():

@@ -52,9 +52,10 @@ def test_too_many_pictures_are_refused_before_memory_is_taken():
     with pytest.raises(UserError, match="max_seconds"):
         draw_sound(torch.zeros(1, 270 * 8000), 8000, width=1280, height=720)
     with pytest.raises(UserError, match=r"11\.1 GB") as error:
-        check_memory(1081, 720, 1280)
+        check_memory(1081, 720, 1280, "draw less")
+    assert "; draw less (at" in str(error.value)
     assert "388 pictures fit" in str(error.value) and time.monotonic() - start < 1
-    check_memory(388, 720, 1280)
+    check_memory(388, 720, 1280, "draw less")
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,7 @@ def test_too_many_pictures_are_refused_before_memory_is_taken():
         ({"style": "stars"}, "bars, wave"),
         ({"width": 4}, "too small"),
         ({"start": 2.0}, "begin earlier"),
+        ({"start": 1e307}, "begin earlier"),
         ({"fps": 0.1}, "choose 1 to 120"),
     ],
 )

@@ -211,6 +211,7 @@ def test_the_node_cuts_every_take_and_tells_what_it_did(in_comfyui):
         assert "second ends at 2 s" in refused(song, 2.5, 0.0, 16.0, WAN, 0, mix)
         assert "audio: the connected node delivered no sound" in refused(None, 0.0, 0.0, 16.0, WAN)
         assert "grid is '4k'" in refused(song, 0.0, 0.0, 16.0, "4k")
+        assert "choose 0 to 36000" in refused(song, 0.0, 1e307, 120.0, WAN)
         assert "fps is 0" in refused(song, 0.0, 0.0, 0.0, WAN)
         assert "sample rate 0" in refused(song | {"sample_rate": 0}, 0.0, 0.0, 16.0, WAN)
         """

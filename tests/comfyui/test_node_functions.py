@@ -133,10 +133,12 @@ def test_models_are_found_under_both_folders_and_a_users_own(in_comfyui):
 def test_status_text_tells_the_time_left(in_comfyui):
     in_comfyui("""
     first = (10, 100.0)
-    assert host.status_text(Progress("tokens", 10, 110), first, 100.0) == "writing the song 10/110"
-    half_way = host.status_text(Progress("tokens", 60, 110), first, 190.0)
-    assert half_way == "writing the song 60/110, about 1:30 left"
-    assert host.status_text(Progress("tokens", 110, 110), first, 280.0) == "writing the song 110/110"
+    assert host.status_text(Progress("rendering", 10, 110), first, 100.0) == "rendering audio 10/110"
+    half_way = host.status_text(Progress("rendering", 60, 110), first, 190.0)
+    assert half_way == "rendering audio 60/110, about 1:30 left"
+    assert host.status_text(Progress("rendering", 110, 110), first, 280.0) == "rendering audio 110/110"
+    song = host.status_text(Progress("tokens", 60 * 25, 90 * 25), (0, 0.0), 120.0)
+    assert song == "writing the song 1:00 of 1:30, about 1:00 left"
     mb = host.status_text(Progress("downloading x.pt", 10, 20), (10, 0.0), 0.0)
     assert mb == "downloading x.pt 10/20 MB"
     """)

@@ -6,8 +6,10 @@ import json
 import pytest
 import recordings
 import torch
-from comfy_client import Client, Run, api_workflow, id_of, quick
+from comfy_client import Client, Refused, Run, api_workflow, id_of, quick
 
+from songgen_core.analysis.envelopes import frame_count
+from songgen_core.analysis.visuals import check_memory
 from songgen_core.audio.files import save_audio
 
 av = pytest.importorskip("av")
@@ -15,7 +17,8 @@ pytestmark = pytest.mark.comfyui
 
 RATE = 22050
 VIDEOS = ("song_to_music_video", "lyric_video", "analyze_song")
-SIZE, FPS = (512, 288), 12
+SIZE, FPS = dict.fromkeys(VIDEOS, (512, 288)), dict.fromkeys(VIDEOS, 12)
+SIZE["song_to_music_video"], FPS["song_to_music_video"] = (480, 272), 10  # a song of 4:30 fits
 
 
 def clicks(seconds: float) -> torch.Tensor:
@@ -49,7 +52,7 @@ def decoded(container: "av.container.InputContainer") -> tuple[list[torch.Tensor
 def test_an_example_becomes_a_video_as_long_as_its_song(comfy: Client, name: str) -> None:
     recordings.write_song(comfy.base / "input" / "recording.flac", 2)
     pictures, seconds = decoded(saved_video(comfy, comfy.run(quick(api_workflow(name)))))
-    assert len(pictures) == 2 * FPS and pictures[0].shape == (SIZE[1], SIZE[0], 3)
+    assert len(pictures) == 2 * FPS[name] and pictures[0].shape == (*SIZE[name][::-1], 3)
     assert abs(seconds - 2) < 0.05  # AAC fills its last frame up
     assert all(picture.std() > 0.01 for picture in pictures[2:])  # something is drawn
 
@@ -61,12 +64,62 @@ def test_the_music_video_has_a_cover_and_subtitles(comfy: Client) -> None:
     prompt[id_of(prompt, "CutToBeat")]["inputs"] |= {"pulse": 0.0, "every": 32}
     run = comfy.run(prompt)
     pictures, _ = decoded(saved_video(comfy, run))
-    assert (pictures[5] - pictures[10]).abs().mean() < 0.01
-    changed = (pictures[5] - pictures[18]).abs().amax(-1) > 0.25
-    assert changed[200:].any() and not changed[:150].any()
+    assert (pictures[4] - pictures[8]).abs().mean() < 0.01
+    changed = (pictures[4] - pictures[15]).abs().amax(-1) > 0.25
+    assert changed[190:].any() and not changed[:140].any()
     (cover,) = (o["images"][0] for o in run.outputs.values() if not o.get("animated"))
     assert cover["subfolder"] == "songgen" and cover["filename"].startswith("cover")
     assert comfy.view(cover)[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_the_music_video_holds_the_longest_song() -> None:
+    """4:30 minutes, the most that a model writes, in the size and at the rate of the example."""
+    prompt = api_workflow("song_to_music_video")
+    scale = next(node["inputs"] for node in prompt.values() if node["class_type"] == "ImageScale")
+    (rate,) = (node["inputs"]["value"] for node in prompt.values() if node["class_type"] == "PrimitiveFloat")
+    assert (scale["width"], scale["height"]) == SIZE["song_to_music_video"]
+    assert rate == FPS["song_to_music_video"]
+    check_memory(frame_count(270, rate), scale["height"], scale["width"], "")
+
+
+def test_a_cover_that_cannot_be_drawn_is_told_before_the_song_is_made(comfy: Client) -> None:
+    prompt = quick(api_workflow("song_to_music_video"))
+    key, cover = next((key, node) for key, node in prompt.items() if node["inputs"].get("title"))
+    prompt = {key: node for key, node in prompt.items() if node["class_type"] != "SaveVideo"}
+    for change, expected in (
+        ({"title": "x" * 201}, "title has 201 characters"),
+        ({"font": "Nothing"}, "there is no font 'Nothing'"),
+        ({"title": "W" * 200, "size": 64}, "do not fit into 64x64"),
+        ({"aspect": "4:5"}, "choose one of 1:1"),
+        ({"size": 5000}, "choose 64 to 4096"),
+        ({"description": "x" * 3000}, "3000 characters"),
+    ):
+        asked = prompt | {key: {"class_type": "SongGenCoverArt", "inputs": cover["inputs"] | change}}
+        with pytest.raises(Refused) as refused:  # nothing is run
+            comfy.post("/prompt", {"prompt": asked})
+        assert expected in json.dumps(refused.value.body), change
+
+
+def test_a_song_can_be_cut_in_parts(comfy: Client) -> None:
+    cut = {"fps": 10.0, "every": 1, "order": "shuffled", "pulse": 0.3, "seed": 5, "frames": ["told", 8]}
+    save_audio(comfy.base / "input" / "clicks.flac", clicks(6).repeat(2, 1), RATE)
+    still = {"title": "", "artist": "", "aspect": "16:9", "size": 64, "style": "sun", "seed": 3}
+    nodes = {
+        "sound": ("LoadAudio", {"audio": "clicks.flac"}),
+        "told": ("SongGenAnalyzeSong", {"audio": ["sound", 0], "fps": 10.0}),
+        "stills": ("SongGenCoverArt", {"variations": 4, **still}),
+    }
+    for name, part in (("all", {}), ("a", {"max_seconds": 2.5}), ("b", {"start": 2.5, "max_seconds": 9.0})):
+        given = {"pictures": ["stills", 0], "beats": ["told", 1], **cut, **part}
+        nodes[name] = ("SongGenCutToBeat", given)
+        nodes[f"save {name}"] = ("SaveImage", {"images": [name, 0], "filename_prefix": f"part_{name}"})
+    run = comfy.run({name: {"class_type": kind, "inputs": given} for name, (kind, given) in nodes.items()})
+    assert run.end == "execution_success", run.error
+    whole, first, second = (
+        [comfy.view(file) for file in run.outputs[f"save {name}"]["images"]] for name in ("all", "a", "b")
+    )
+    assert [len(files) for files in (whole, first, second)] == [60, 25, 35]
+    assert len(set(whole)) > 10 and first + second == whole
 
 
 def test_beats_of_a_graph_cut_to_the_frame(comfy: Client) -> None:
@@ -139,6 +192,12 @@ def test_the_nodes_give_what_they_promise(in_comfyui) -> None:
         images, frames = video.CutToBeat.execute(stills, [], 12.0, 24, 2, "in turn", 0.0, 5, 1).result
         assert frames == 24 and "no beats" in told[0] and "every 1 s" in told[0]
         assert torch.equal(images[11], stills[0]) and torch.equal(images[12], stills[1])
+        told.clear()
+        refused = message(video.CutToBeat.execute, stills, [], 12.0, 0, 2, "in turn", 0.0, 5)
+        assert "frames is 0" in refused and told == []
+        part = (stills, [0.5, 1.0], 12.0, 24, 1, "shuffled", 0.3, 5, 1, 0.5, 1.0)
+        images, frames = video.CutToBeat.execute(*part).result
+        assert images.shape == (12, 128, 72, 3) and frames == 12
         for beats in (120.0, [0.3, 0.1], None):
             given = (stills, beats, 12.0, 24, 1, "in turn", 0.3, 5)
             assert "Analyze Song" in message(video.CutToBeat.execute, *given)

@@ -299,9 +299,10 @@ def test_changes_tell_line_and_both_sides():
     for expected in (
         'line 1: "My Great Song" removed (it looks like the title)',
         'line 5: "[Verse 1: Anna]" became [verse] (a heading)',
-        'line 11: "And I rise *whispers*" became "And I rise" ("whispers" is a note)',
-        'line 15: "Burning higher x2" became "Burning higher" "Burning higher" (repetition written out)',
-        'line 20: "[Male Vocal]" removed ("Male Vocal" is a note)',
+        'line 11: "And I rise *whispers*" became "And I rise" ("whispers" is a remark)',
+        'line 13: "[Chorus x2]" became [chorus] (a heading), sung twice',
+        'line 15: "Burning higher x2" became "Burning higher" "Burning higher" (sung twice)',
+        'line 20: "[Male Vocal]" removed ("Male Vocal" is a remark)',
         'line 23: "[Chorus]" became [chorus] with the words of the earlier one',
         'line 25: "[Outro]" moved behind the words below it',
         'line 26: added [verse] above "Fade away"',
@@ -399,6 +400,118 @@ def test_words_of_instrumental_sections_become_a_verse():
 )  # fmt: skip
 def test_repeats_are_written_out(text, expected):
     assert formatted(text) == expected
+
+
+CHORUS_TWICE = [
+    *("[chorus] x2", "[Chorus] x2", "[Chorus x2]", "[Chorus] (x2)", "[Chorus]: x2", "2x [Chorus]"),
+    "[Chorus] [x2]",
+    *("(Chorus) x2", "(Chorus) (x2)", "(Chorus): x2", "(Chorus:) 2x", "(Chorus x2)", "(2x) Chorus"),
+    "(Chorus)*2",
+    *("Chorus x2", "Chorus (x2)", "Chorus: x2", "## (Chorus) x2", "**Chorus** x2", "(Chorus) twice"),
+    *("【副歌】x2", "【副歌】（x2）", "(副歌)x2", "副歌 ×2", "（サビ）×2", "(Chorus 2) x2"),
+    "(Repeat Chorus) x2",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("heading", CHORUS_TWICE)
+def test_a_heading_says_how_often_its_section_is_sung(heading):
+    text = f"{heading}\nOh baby\nSing along\n\n[verse]\nla love\n\n[Chorus]"
+    chorus = "[chorus] Oh baby. Sing along."
+    assert formatted(text) == f"{chorus} ; {chorus} ; [verse] la love. ; {chorus}"
+    told = [str(change) for change in mended(text).changes]
+    assert [change for change in told if change.startswith("line 1: ")] == told[:1]
+    assert told[0].startswith(f'line 1: "{heading}" became [chorus]') and told[0].endswith(", sung twice")
+
+
+@pytest.mark.parametrize("last", CHORUS_TWICE)
+@pytest.mark.parametrize(
+    "first", ["[chorus]", "(Chorus)", "(Chorus) x2", "[Hook x3]", "【副歌】x2", "(サビ)"]
+)
+def test_a_last_chorus_without_words_has_those_of_the_earlier_one(first, last):
+    text = f"{first}\nOh baby\n\n[verse]\nla love\n\n{last}\n"
+    assert formatted(text).endswith(
+        "[chorus] Oh baby. ; [verse] la love. ; [chorus] Oh baby. ; [chorus] Oh baby."
+    )
+    told = [str(change) for change in mended(text).changes]
+    assert told[-1] == f'line 7: "{last}" became [chorus] with the words of the earlier one, sung twice'
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_no_repeat_mark_is_lost_silently(seed):
+    """Every line is in the result or told, wherever repeat marks stand."""
+    rng = random.Random(seed)
+    rows = [
+        *CHORUS_TWICE,
+        "[verse]",
+        "[Solo]",
+        "(Intro) x2",
+        "(x2)",
+        "（x2）",
+        "x3",
+        "[x2]",
+        "",
+        "",
+        "(x2) (softly)",
+    ]
+    rows += [
+        "la love",
+        "my love x2",
+        "(oh my) x2",
+        "your love (x3)",
+        "our love x1",
+        "Verse 2: love x2",
+        "[Outro]",
+    ]
+    text = "\n".join(rng.choice(rows) for _ in range(rng.randint(1, 12)))
+    result = mended(text)
+    named = {change.line for change in result.changes if change.before}
+    for number, line in enumerate(original_lines(text), 1):
+        typed_tag = re.fullmatch(r"\[[^\]]*\]", line)
+        assert number in named or typed_tag or letters(line) in letters(result.text), line
+
+
+def test_words_in_brackets_before_a_repeat_mark_are_sung():
+    assert formatted("[verse]\nlove\n(oh baby) x2\n(Chorus of angels) x2") == (
+        "[verse] love. oh baby. oh baby. Chorus of angels. Chorus of angels."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[chorus]\nlove\n(x2)", 'line 3: "(x2)" means that [chorus] is sung twice'),
+        ("[chorus]\nlove\n（x3）", 'line 3: "（x3）" means that [chorus] is sung 3 times'),
+        ("[chorus]\nlove\n(x99)", 'line 3: "(x99)" means that [chorus] is sung 4 times'),
+        ("[inst-short]\n(x2)\n[verse]\nla", 'line 2: "(x2)" means that [inst-short] is played twice'),
+        ("(x2)\n[verse]\nla", 'line 1: "(x2)" removed (nothing to repeat)'),
+        ("[verse]\nla love x1", 'line 2: "la love x1" became "la love" (sung once)'),
+        (
+            "[verse]\nla love x99",
+            'line 2: "la love x99" became ' + '"la love" ' * 8 + "(sung 8 times)",
+        ),
+        (
+            "[verse] x2 ; [chorus] x3\nla",
+            'line 1: "[verse] x2 ; [chorus] x3" became [inst-short] (there are no',
+        ),
+    ],
+)
+def test_repeats_are_told_as_what_is_sung(text, expected):
+    told = [str(change) for change in mended(text).changes]
+    assert any(change.startswith(expected) for change in told), told
+    assert not any("written out" in change for change in told)
+
+
+def test_a_repeat_that_is_too_long_is_told():
+    lines = "la love my love\n" * 1100
+    told = [str(change) for change in mended(f"[chorus]\n{lines}(x2)").changes]
+    assert 'line 1102: "(x2)" removed (the lyrics would become too long)' in told
+
+
+def test_a_paragraph_with_a_repeat_mark_is_not_joined_to_the_next():
+    text = "[verse]\nla\n[Solo]\n\nmy love\n(x2)\n\nyour love\n\nour love"
+    assert formatted(text) == (
+        "[verse] la. ; [inst-medium] ; [verse] my love. ; [verse] my love. ; [verse] your love. our love."
+    )
 
 
 def test_one_long_block_is_cut_into_verses():
