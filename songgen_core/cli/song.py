@@ -109,7 +109,7 @@ class Request:
             return []
         notes = ", ".join(self.mended.style_hints)
         told = (
-            [f"notes about the performance are not sung; put them into the style: {notes}"] if notes else []
+            [f"remarks about the performance are not sung; put them into the style: {notes}"] if notes else []
         )
         return [*(f"lyrics mended, {change}" for change in self.mended.changes), *told]
 

@@ -126,8 +126,9 @@ class _Reader:
             self._reading = _RowReading(why=[row.why] if row.why and row.text else [])
             self._read_row(row.text, at_edge=index in edges)
             found = self._reading.marks
-            if found and all(isinstance(mark, Again) for mark in found):
-                found = [Again(found[-1].times, ", ".join(dict.fromkeys(self._reading.why)))]
+            repeats = [mark for mark in found if isinstance(mark, Again)]
+            if repeats and len(repeats) == len(found):
+                found = [Again(repeats[-1].times, ", ".join(dict.fromkeys(self._reading.why)))]
             elif self._reading.why:
                 self.changes.append(Change(row.number, row.source, self._reading.outcome()))
             sections.add(row, found)
@@ -341,9 +342,9 @@ class _Reader:
 
 
 def _without_brackets(row: str) -> str:
-    """`(Chorus)`, `(Chorus) x2` and `(2x) Chorus` as they are typed without brackets."""
+    """`(Chorus):`, `(Chorus) x2` and `(2x) Chorus` as they are typed without brackets."""
     if (match := _HEADING_AND_TIMES.fullmatch(row)) and (times := marks.is_repeat_mark(match[2])):
         return f"{match[1].strip(' :')} x{times}"
     if (match := _TIMES_AND_HEADING.fullmatch(row)) and (times := marks.is_repeat_mark(match[1])):
         return f"{match[2].strip(' :')} x{times}"
-    return row.strip("()*_ ")
+    return row.strip("()*_: ")

@@ -78,7 +78,13 @@ class _Part:
     exact: bool = False
     guessed: bool = False
     apart: bool = False  # a blank row follows its first line
+    repeated: bool = False  # by what stands in its heading
     asked: list[int] = field(default_factory=list)  # changes that tell of repeat marks on rows of their own
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """Where it begins: number and text of the row."""
+        return self.number, self.source
 
     @property
     def was(self) -> str:
@@ -111,7 +117,7 @@ class Sections:
             if isinstance(mark, Heading):
                 times = min(mark.times, _MOST_REPEATS)
                 part = _Part(row.number, mark.kind, mark.tag, times)
-                self._parts.append(replace(part, source=row.source, exact=mark.exact))
+                self._parts.append(replace(part, source=row.source, exact=mark.exact, repeated=times > 1))
             elif isinstance(mark, Again):
                 self._repeat(row, mark)
             else:
@@ -122,7 +128,9 @@ class Sections:
         part = self._parts[-1] if self._parts else None
         if part:
             part.times = min(again.times, _MOST_REPEATS)
-        if part is None or part.number != row.number:
+        if part and part.place == (row.number, row.source):
+            part.repeated = True
+        else:
             reasons = f"{again.why}, " if again.why else ""
             self._changes.append(Change(row.number, row.source, f"removed ({reasons}nothing to repeat)"))
             if part:
@@ -154,7 +162,7 @@ class Sections:
     def _note(self, part: _Part, after: str) -> None:
         change = Change(part.number, part.source, after)
         # What was said of the heading when it was read is told once, with how it ended.
-        told = self._told.get((part.number, part.source))
+        told = self._told.get(part.place)
         if told is not None and self._changes[told].after.startswith(f"[{part.was}] ("):
             self._changes[told] = change
         else:
@@ -167,14 +175,12 @@ class Sections:
             if part.times == 1:
                 continue
             how = f"{'sung' if part.is_sung else 'played'} {often(part.times)}"
-            if part.asked:
-                self._answer(part, f"means that [{part.tag}] is {how}")
-                continue
-            told = self._told.get((part.number, part.source))
-            if told is None:
+            self._answer(part, f"means that [{part.tag}] is {how}")
+            told = self._told.get(part.place)
+            if part.repeated and told is None:
                 self._note(part, f"[{part.tag}], {how}")
-            else:
-                alone = sum(other.number == part.number for other in self._parts) == 1
+            elif part.repeated and told is not None:
+                alone = sum(other.place == part.place for other in self._parts) == 1
                 tag = "" if alone else f"[{part.tag}] "
                 change = self._changes[told]
                 self._changes[told] = replace(change, after=f"{change.after}, {tag}{how}")

@@ -22,7 +22,7 @@ def test_mended_lyrics_are_sung_and_changes_told(sing, suno, instant):
     assert {"line": 1, "before": "[Verse 1]", "after": "[verse] (a heading)"} in changes
     for warning in (
         'lyrics mended, line 1: "[Verse 1]" became [verse] (a heading)',
-        "notes about the performance are not sung; put them into the style: Soft piano",
+        "remarks about the performance are not sung; put them into the style: Soft piano",
     ):
         assert warning in done.json["warnings"]
         assert f"songgen: warning: {warning}" in done.err

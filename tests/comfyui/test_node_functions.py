@@ -293,6 +293,8 @@ def test_lyrics_of_any_form_are_mended_and_the_report_tells(in_comfyui):
     lyrics, report, seconds = formatter.execute(typed).result
     assert lyrics.startswith("[verse] Hello there. ; [chorus] Sing it loud."), lyrics
     assert "mended:" in report and "[Verse 1]" in report and seconds > 0
+    hinted = formatter.execute("[Verse 1 - whispered]\\nHello there").result[1]
+    assert hinted.index("not sung") < hinted.index("mended:") and "whispered" in hinted
     assert "not a structure tag" in message(formatter.execute, typed, False)
     assert formatter.validate_inputs(typed) is True
     assert "not a structure tag" in formatter.validate_inputs(typed, False)
