@@ -141,10 +141,19 @@ def test_a_failure_while_it_runs_names_the_node(comfy, tmp_path):
     assert messages[-1][0] == "execution_error" and "bpm 5" in messages[-1][1]["exception_message"]
 
 
+def started(words: list[str]) -> subprocess.Popen:
+    """A program that hears Ctrl-C, also where these tests run in the background and do not."""
+
+    def hear_ctrl_c() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    return subprocess.Popen(words, stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=hear_ctrl_c)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_ctrl_c_stops_the_song_and_nothing_else(comfy, short, tmp_path):
     long = ["--workflow", short, "--duration", 270, "--seed", 42, "--out", tmp_path]
-    process = subprocess.Popen(command(comfy, *long), stderr=subprocess.PIPE, encoding="utf-8")
+    process = started(command(comfy, *long))
     try:
         for line in process.stderr:
             if "writing the song" in line:
@@ -166,7 +175,7 @@ def test_ctrl_c_stops_the_song_and_nothing_else(comfy, short, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_a_job_that_waits_is_taken_out_of_the_queue(comfy, short):
     first = comfy.post("/prompt", {"prompt": song_prompt(GenerateTokens__duration=270.0)})["prompt_id"]
-    process = subprocess.Popen(command(comfy, "--workflow", short), stderr=subprocess.PIPE, encoding="utf-8")
+    process = started(command(comfy, "--workflow", short))
     try:
         assert "waiting, 1 job before this one" in process.stderr.readline()
         process.send_signal(signal.SIGINT)

@@ -422,11 +422,19 @@ def test_a_webhook_secret_of_any_bytes(comfy):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
+def hear_ctrl_c() -> None:
+    """For a program that is started where these tests run in the background, and do not hear it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
 @pytest.mark.parametrize("press", [signal.SIGINT, signal.SIGTERM])
 def test_signals_cancel(comfy, tmp_path, press):
     comfy.looks = 10**6
     command = [sys.executable, str(PROGRAM), "--server", comfy.url, "--webhook", comfy.hook]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8", preexec_fn=hear_ctrl_c
+    )
     try:
         assert comfy.job.wait(20)
         time.sleep(0.2)
