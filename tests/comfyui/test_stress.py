@@ -119,10 +119,12 @@ def music_video(number: int) -> Prompt:
     prompt = song_prompt("song_to_music_video", GenerateTokens__seed=number, GenerateTokens__duration=1.0)
     song, told = ([id_of(prompt, name), output] for name, output in (("SplitStems", 0), ("AnalyzeSong", 7)))
     clip = {"audio": song, "start": 0.0, "seconds": 0.5, "fps": 16.0, "grid": "any"}
+    words = {"subtitles": told, "filename_prefix": "songgen/words", "format": "srt"}
+    heard = {"audio": ["clip", 0], "filename_prefix": "songgen/clip", "format": "flac"}
     nodes = {
-        "words": ("SongGenSaveSubtitles", {"subtitles": told, "filename_prefix": "songgen/w", "format": "srt"}),
+        "words": ("SongGenSaveSubtitles", words),
         "clip": ("SongGenVideoClip", clip),
-        "heard": ("SongGenSaveAudio", {"audio": ["clip", 0], "filename_prefix": "songgen/c", "format": "flac"}),
+        "heard": ("SongGenSaveAudio", heard),
     }
     return prompt | {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()}
 
