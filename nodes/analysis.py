@@ -16,7 +16,7 @@ from ..songgen_core.analysis.song_analysis import analyze_song
 from ..songgen_core.analysis.subtitles import parse_subtitles, to_lrc, to_srt
 from ..songgen_core.analysis.visuals import STYLES, draw_sound, parse_colour
 from . import host
-from ._compat import inp, schema
+from ._compat import font_input, fps_input, inp, schema
 from .sockets import takes_of
 
 _LISTS = "One FLOAT value that is a Python list, as KJNodes and other audio-reactive packs expect it"
@@ -38,16 +38,7 @@ class AnalyzeSong(io.ComfyNode):
             search_aliases=["bpm", "beat", "tempo", "audio reactive", "lrc", "srt", "subtitles", "envelope"],
             inputs=[
                 io.Audio.Input("audio", tooltip="A song of any sample rate; the first take is analysed."),
-                inp(
-                    io.Float.Input,
-                    "fps",
-                    default=30.0,
-                    min=1.0,
-                    max=120.0,
-                    step=0.01,
-                    round=0.001,
-                    tooltip="Pictures per second of the video: loudness and onsets get one value for each.",
-                ),
+                fps_input("Pictures per second of the video: loudness and onsets get one value for each."),
                 inp(
                     io.String.Input,
                     "lyrics",
@@ -169,16 +160,7 @@ class BurnSubtitles(io.ComfyNode):
                     multiline=True,
                     tooltip="SRT or LRC: from Analyze Song, or typed.",
                 ),
-                inp(
-                    io.Float.Input,
-                    "fps",
-                    default=30.0,
-                    min=1.0,
-                    max=120.0,
-                    step=0.01,
-                    round=0.001,
-                    tooltip="Pictures per second of the video, as in Create Video.",
-                ),
+                fps_input("Pictures per second of the video, as in Create Video."),
                 inp(
                     io.Int.Input,
                     "size",
@@ -201,17 +183,7 @@ class BurnSubtitles(io.ComfyNode):
                     default=PLACES[0],
                     tooltip="Where in the picture the lines stand.",
                 ),
-                inp(
-                    io.String.Input,
-                    "font",
-                    default="",
-                    optional=True,
-                    advanced=True,
-                    tooltip=(
-                        "Name of a font file in models/fonts or among the system's fonts; empty: the first"
-                        " one that has all characters."
-                    ),
-                ),
+                font_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -268,16 +240,7 @@ class Visualizer(io.ComfyNode):
             search_aliases=["spectrum", "waveform", "equalizer", "music video", "audio reactive"],
             inputs=[
                 io.Audio.Input("audio", tooltip="Any sample rate and channels; the first take is drawn."),
-                inp(
-                    io.Float.Input,
-                    "fps",
-                    default=30.0,
-                    min=1.0,
-                    max=120.0,
-                    step=0.01,
-                    round=0.001,
-                    tooltip="Pictures per second of the video, as in Create Video.",
-                ),
+                fps_input("Pictures per second of the video, as in Create Video."),
                 _side("width", 512),
                 _side("height", 288),
                 inp(

@@ -22,7 +22,7 @@ from ..songgen_core.analysis.covers import (
 from ..songgen_core.analysis.cuts import EVEN_BEAT, ORDERS, beat_times, cut_to_beat
 from ..songgen_core.seeds import MAX_SEED
 from . import host
-from ._compat import inp, schema
+from ._compat import font_input, fps_input, inp, schema
 from .analysis import font_folders
 from .sockets import takes_of
 
@@ -117,17 +117,7 @@ class CoverArt(io.ComfyNode):
                         " jazz choose the colours. Without such words the seed does."
                     ),
                 ),
-                inp(
-                    io.String.Input,
-                    "font",
-                    default="",
-                    optional=True,
-                    advanced=True,
-                    tooltip=(
-                        "Name of a font file in models/fonts or among the system's fonts; empty: the first"
-                        " one that has all characters."
-                    ),
-                ),
+                font_input(),
             ],
             outputs=[
                 io.Image.Output("images", display_name="images", tooltip="One picture for each variation.")
@@ -211,16 +201,7 @@ class CutToBeat(io.ComfyNode):
                         " Python list. Where it is empty there is a cut as if a beat came every half second."
                     ),
                 ),
-                inp(
-                    io.Float.Input,
-                    "fps",
-                    default=30.0,
-                    min=1.0,
-                    max=120.0,
-                    step=0.01,
-                    round=0.001,
-                    tooltip="Pictures per second of the video, as in Analyze Song and Create Video.",
-                ),
+                fps_input("Pictures per second of the video, as in Analyze Song and Create Video."),
                 inp(
                     io.Int.Input,
                     "frames",

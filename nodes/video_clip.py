@@ -10,7 +10,7 @@ from torch import Tensor
 from ..songgen_core import AudioError
 from ..songgen_core.analysis.clip_times import GRIDS, LONGEST, Clip, plan_clip
 from . import host
-from ._compat import inp, schema
+from ._compat import fps_input, inp, schema
 from .sockets import Audio, takes_of, to_audio
 
 _UNITS = {"min": 0.0, "max": LONGEST, "step": 0.01, "round": 0.000001}  # finer than a sample
@@ -62,14 +62,8 @@ class VideoClip(io.ComfyNode):
                         " or to max_frames."
                     ),
                 ),
-                inp(
-                    io.Float.Input,
-                    "fps",
+                fps_input(
                     default=16.0,
-                    min=1.0,
-                    max=120.0,
-                    step=0.01,
-                    round=0.001,
                     tooltip="Pictures per second that the model makes: Wan S2V 16, HuMo 25, LTX 24 or 25.",
                 ),
                 inp(
