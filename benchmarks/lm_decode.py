@@ -24,8 +24,8 @@ from songgen_core.generation.autoregressive import decode_one_frame, generate, p
 from songgen_core.generation.delay import DelayedStreams
 from songgen_core.layers.kv_cache import KVCache
 from songgen_core.models.lelm import Conditions, LeLM, LMCache
-from songgen_core.pipeline import default_sampling
 from songgen_core.selftest import LM_CONFIG
+from songgen_core.writing import default_sampling
 
 from . import common
 

@@ -1,19 +1,24 @@
 """Lyrics and style to codes: the writing of the song, apart from its rendering, so that each is cached."""
 
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from comfy_api.v0_0_2 import io
 
-from ..songgen_core import FRAME_RATE, OUTPUTS, OutputType, SamplingOptions, write_codes
+from ..songgen_core import FRAME_RATE, OUTPUTS, OutputType, SamplingOptions, UserError
 from ..songgen_core.configs import LeLMConfig
-from ..songgen_core.pipeline import default_sampling
+from ..songgen_core.generation.delay import DelayedStreams
+from ..songgen_core.generation.songs import SongLoop, SongTask, empty_streams
+from ..songgen_core.models.lelm import LeLM
 from ..songgen_core.prompts.prompt import BOTH_GIVEN, Prompt
 from ..songgen_core.seeds import MAX_SEED
 from ..songgen_core.selftest import NOTICE
 from ..songgen_core.text.lyrics import Song, length_advice
 from ..songgen_core.text.tags import Description
+from ..songgen_core.writing import EMPTY_SONG, SongRequest, default_sampling, write_songs
 from . import host
 from ._compat import inp, schema
 from .sockets import CodesSocket, PromptSocket, SongModelSocket
@@ -21,7 +26,8 @@ from .text import EXAMPLE_LYRICS, bulleted, check_lyrics
 
 log = logging.getLogger("songgen")
 
-LONGEST, RECOMMENDED = 270.0, -1
+LONGEST, RECOMMENDED, MOST_CANDIDATES = 270.0, -1, 8
+_LEFT_OUT = "seed {} is left out: the model ended the song before its first sound"
 
 
 class GenerateTokens(io.ComfyNode):
@@ -104,11 +110,38 @@ class GenerateTokens(io.ComfyNode):
                         " description; the models were trained with one of them."
                     ),
                 ),
+                inp(
+                    io.Int.Input,
+                    "candidates",
+                    default=1,
+                    min=1,
+                    max=MOST_CANDIDATES,
+                    step=1,
+                    optional=True,
+                    tooltip=(
+                        "Several songs from the same lyrics in one go, with seed, seed + 1, ...; every node"
+                        " behind runs once for each. The fast engine writes them side by side: less time per"
+                        " song, more memory. The reference writes one after the other."
+                    ),
+                ),
             ],
+            # Lists: ComfyUI runs what comes behind once per song.
             outputs=[
-                CodesSocket.Output("codes", display_name="codes", tooltip="For Diffusion Render."),
-                io.Float.Output("seconds", display_name="seconds", tooltip="Length of the song in seconds."),
-                io.String.Output("info", display_name="info", tooltip="Seed, settings and advice, in words."),
+                CodesSocket.Output(
+                    "codes", display_name="codes", tooltip="For Diffusion Render.", is_output_list=True
+                ),
+                io.Float.Output(
+                    "seconds",
+                    display_name="seconds",
+                    tooltip="Length of the song in seconds.",
+                    is_output_list=True,
+                ),
+                io.String.Output(
+                    "info",
+                    display_name="info",
+                    tooltip="Seed, settings and advice, in words.",
+                    is_output_list=True,
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
@@ -132,8 +165,10 @@ class GenerateTokens(io.ComfyNode):
         cfg_scale: float = RECOMMENDED,
         repetition_window: int = RECOMMENDED,
         prompt: Prompt | None = None,
+        candidates: int = 1,
     ) -> io.NodeOutput:
         host.check_choice("output", output, OUTPUTS)
+        seeds = seeds_of(seed, candidates)
         sampling = sampling_options(model.config, temperature, top_k, top_p, cfg_scale, repetition_window)
         style = Description.parse(description or "")
         song = Song.parse(lyrics)
@@ -142,24 +177,57 @@ class GenerateTokens(io.ComfyNode):
             advice.append(BOTH_GIVEN)
         if prompt is None and not style.format():
             advice.append("no style was given: it is the model's choice")
-        device = host.place([model.lm], host.lm_memory(model, duration))
-        codes, ended = write_codes(
+        device, at_once = host.place_for_songs(model, duration, candidates)
+        prompt_codes = None if prompt is None else prompt.codes
+        songs = write_songs(
             model.lm.model,
             model.tokenizers,
-            lyrics,
-            description,
-            seed=seed,
+            [SongRequest(lyrics, description, seed, duration, output, prompt_codes) for seed in seeds],
             device=device,
             dtype=model.dtype,
-            duration=duration,
             sampling=sampling,
-            output=output,
-            prompt_codes=None if prompt is None else prompt.codes,
-            on_progress=host.NodeProgress(cls),
+            loop=in_groups(model.engine.song_loop(model.lm.model, device), at_once),
+            on_progress=host.NodeProgress(cls, songs=candidates, num_codes=model.config.eos_id),
             cancelled=host.stop_if_cancelled,
         )
-        seconds = codes.shape[-1] / FRAME_RATE
-        return io.NodeOutput(codes, seconds, song_info(model, seconds, ended, seed, sampling, advice))
+        notes = [_LEFT_OUT.format(seed) for seed, song in zip(seeds, songs) if song.is_empty]
+        made = [(seed, song) for seed, song in zip(seeds, songs) if not song.is_empty]
+        if not made:
+            raise UserError(EMPTY_SONG)
+        seconds = [song.codes.shape[-1] / FRAME_RATE for _, song in made]
+        infos = [
+            song_info(model, length, song.ended, seed, sampling, notes, advice)
+            for length, (seed, song) in zip(seconds, made)
+        ]
+        return io.NodeOutput([song.codes for _, song in made], seconds, infos)
+
+
+def seeds_of(first: int, candidates: int) -> list[int]:
+    """One seed per song; behind the last one follows 0. Raises UserError."""
+    if not 1 <= candidates <= MOST_CANDIDATES:
+        raise UserError(f"candidates is {candidates}; choose 1 to {MOST_CANDIDATES}")
+    return [(first + number) % (MAX_SEED + 1) for number in range(candidates)]
+
+
+def in_groups(loop: SongLoop, size: int) -> SongLoop:
+    """`loop`, for at most `size` songs at a time."""
+
+    def write(
+        lm: LeLM,
+        tasks: Sequence[SongTask],
+        options: SamplingOptions,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Iterator[list[DelayedStreams]]:
+        songs = [empty_streams(lm, task) for task in tasks]
+        for begin in range(0, len(tasks), size):
+            group = slice(begin, begin + size)
+            for written in loop(lm, tasks[group], options, dtype=dtype, device=device):
+                songs[group] = written
+                yield songs
+
+    return write
 
 
 def _sampling_inputs() -> list[io.Input]:
@@ -240,6 +308,7 @@ def song_info(
     ended: bool,
     seed: int,
     sampling: SamplingOptions,
+    notes: list[str],
     advice: list[str],
 ) -> str:
     """What was made and how, one fact a line."""
@@ -249,6 +318,7 @@ def song_info(
         f"model {model.name}, seed {seed}, temperature {sampling.temperature:g}, top_k {sampling.top_k},"
         f" top_p {sampling.top_p:g}, cfg_scale {sampling.cfg_scale:g},"
         f" repetition_window {sampling.repetition_window}",
+        *notes,
         *bulleted("advice:", advice),
     ]
     if model.is_selftest:

@@ -3,6 +3,7 @@
 The core sees none of it; it gets devices, dtypes and plain callbacks.
 """
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -22,14 +23,17 @@ from torch import nn
 
 from ..songgen_core import FRAME_RATE, LeLMConfig, Progress, UserError
 from ..songgen_core.devices import DTYPES, choose_dtype
-from ..songgen_core.pipeline import check_duration
+from ..songgen_core.engine import Engine, ReferenceEngine
 from ..songgen_core.progress import OnProgress
 from ..songgen_core.prompts.cache import PromptCache
 from ..songgen_core.prompts.prompt import PromptEncoders
 from ..songgen_core.prompts.readers import PromptReaders
 from ..songgen_core.text.bpe import TextTokenizers
+from ..songgen_core.writing import check_duration
 from .managed import manage_layers
 from .preview import picture
+
+log = logging.getLogger("songgen")
 
 FOLDER = "songgen"  # under ComfyUI/models, and the key in extra_model_paths.yaml
 _OTHER_FOLDERS = ("SongGeneration",)  # where people who had the models before keep them
@@ -99,6 +103,12 @@ class SongModel:
     vae: ModelPatcher
     is_selftest: bool
     readers: Readers
+    engine: Engine
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether an engine other than the reference may write the songs."""
+        return not isinstance(self.engine, ReferenceEngine)
 
     @property
     def patcher(self) -> ModelPatcher:
@@ -206,12 +216,37 @@ def place_separator(patcher: ModelPatcher) -> torch.device:
     return place_whole([patcher], _SEPARATOR_MEMORY)
 
 
-def lm_memory(model: SongModel, duration: float) -> int:
-    """Bytes that the language model needs beside its weights: the KV caches of both rows, and activations."""
-    config = model.config
-    positions = config.max_seq_len(check_duration(duration, config))
+def place_for_songs(model: SongModel, duration: float, songs: int) -> tuple[torch.device, int]:
+    """Bring the language model to its device; returns that, and how many of `songs` may be written at a time:
+    as many as leave the whole network there."""
+    at_once = songs if model.is_quick else 1
+    while True:
+        needed = lm_memory(model, duration, at_once)
+        device = place([model.lm], needed)
+        if at_once == 1 or (is_whole(model.lm) and mm.get_free_memory(device) >= needed):
+            break
+        at_once = -(-at_once // 2)
+    if at_once < songs:
+        log.info("%d songs are written %d at a time", songs, at_once)
+    return device, at_once
+
+
+def is_whole(patcher: ModelPatcher) -> bool:
+    """Whether all of a network lies on its device."""
+    return all(p.device.type == patcher.load_device.type for p in patcher.model.parameters())
+
+
+def lm_memory(model: SongModel, duration: float, songs: int = 1) -> int:
+    """Bytes that the language model needs beside its weights to write so many songs at a time: the KV caches
+    of both rows of each, and activations."""
+    config, width = model.config, model.dtype.itemsize
+    positions = songs * config.max_seq_len(check_duration(duration, config))
+    if model.is_quick:
+        positions += config.prefix_length + 1  # what is read before the song has caches of its own at first
+        if mm.is_device_cpu(model.lm.load_device):
+            width = torch.float32.itemsize  # whatever the weights are in
     layers = config.num_hidden_layers + config.num_hidden_layers_sub
-    cache = 2 * 2 * layers * positions * config.hidden_size * model.dtype.itemsize
+    cache = 2 * 2 * layers * positions * config.hidden_size * width
     # The rest: activations, and a token embedding without room on the card, which is copied whole at its use.
     return cache + 1024 * _MB
 
@@ -240,7 +275,9 @@ def share_of(on_progress: OnProgress, part: int, parts: int) -> OnProgress:
 class NodeProgress:
     """Progress of the core -> bar, picture and status line of one node; also notices Cancel."""
 
-    def __init__(self, node: type[Any]) -> None:
+    def __init__(self, node: type[Any], *, songs: int = 1, num_codes: int | None = None) -> None:
+        """`songs`: how many are written under one bar. Ids from `num_codes` on are no codes."""
+        self._songs, self._num_codes = songs, num_codes
         self._node_id = getattr(getattr(node, "hidden", None), "unique_id", None)
         self._stage = ""
         self._bar: Any = None
@@ -261,7 +298,7 @@ class NodeProgress:
         if progress.made is None or (now < self._next_picture and progress.done < progress.total):
             return None
         self._next_picture = now + _SECONDS_BETWEEN_PICTURES
-        image = picture(progress.made, progress.total)
+        image = picture(progress.made, -(-progress.total // self._songs), self._num_codes)
         return "JPEG", image, max(image.size)
 
     def _tell(self, progress: Progress, now: float) -> None:
@@ -272,16 +309,20 @@ class NodeProgress:
         if now < self._next_text and progress.done < progress.total:
             return
         self._next_text = now + _SECONDS_BETWEEN_TEXTS
-        server.send_progress_text(status_text(progress, self._first, now), self._node_id)
+        server.send_progress_text(status_text(progress, self._first, now, self._songs), self._node_id)
 
 
-def status_text(progress: Progress, first: tuple[int, float], now: float) -> str:
-    """Such as `writing the song 0:12 of 0:30, about 0:08 left`; `first` is where and when the stage began."""
+def status_text(progress: Progress, first: tuple[int, float], now: float, songs: int = 1) -> str:
+    """Such as `writing the song 0:12 of 0:30, about 0:08 left`; `first` is where and when the stage began.
+
+    Of several songs that are written under one bar, the lengths are added up.
+    """
     unit = " MB" if progress.stage.startswith(_IN_MB) else ""
-    counted = f"{progress.done}/{progress.total}{unit}"
+    stage, counted = _STAGES.get(progress.stage, progress.stage), f"{progress.done}/{progress.total}{unit}"
     if progress.stage == "tokens":
+        stage = stage if songs == 1 else f"writing {songs} songs"
         counted = f"{_clock(progress.done / FRAME_RATE)} of {_clock(progress.total / FRAME_RATE)}"
-    text = f"{_STAGES.get(progress.stage, progress.stage)} {counted}"
+    text = f"{stage} {counted}"
     done, began = progress.done - first[0], first[1]
     if done <= 0 or progress.done >= progress.total:
         return text

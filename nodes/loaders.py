@@ -16,6 +16,7 @@ from ..songgen_core.checkpoint.layout import (
 )
 from ..songgen_core.checkpoint.load_model import load_networks
 from ..songgen_core.devices import DTYPES
+from ..songgen_core.engine import ENGINES, load_engine
 from ..songgen_core.hub.download import download, plan_download
 from ..songgen_core.hub.licence import accept, is_accepted, licence_text
 from ..songgen_core.models.flow_renderer import FlowRenderer
@@ -82,6 +83,7 @@ class LoadLeVoModel(io.ComfyNode):
                     ),
                 ),
                 *download_inputs(_features_input()),
+                _engine_input(),
             ],
             outputs=[
                 SongModelSocket.Output(
@@ -106,6 +108,7 @@ class LoadLeVoModel(io.ComfyNode):
         download: str | None = None,
         features: str | None = None,
         licence: str | None = None,
+        engine: str | None = None,
     ) -> str:
         """State of the files. A linked input is not known yet (None): then that of all models."""
         if model == SELFTEST:
@@ -128,7 +131,9 @@ class LoadLeVoModel(io.ComfyNode):
         download: str = NEVER,
         features: str = "text",
         licence: str = NOT_ACCEPTED,
+        engine: str = ENGINES[0],
     ) -> io.NodeOutput:
+        quick = load_engine(engine)
         host.check_choice("download", download, (NEVER, IF_MISSING))
         host.check_choice("features", features, tuple(FEATURES))
         check_model(model)
@@ -147,6 +152,7 @@ class LoadLeVoModel(io.ComfyNode):
             vae=host.managed(vae),
             is_selftest=files is None,
             readers=host.Readers(PromptReaders(files)),
+            engine=quick,
         )
         return io.NodeOutput(handle, describe(handle))
 
@@ -203,6 +209,21 @@ def _features_input() -> io.Input:
         tooltip=(
             "What a download is for. recordings: Audio Prompt, Encode Audio Tokens and Separate Audio,"
             " 5 GB more. genres: Genre Prompt, 15 MB more."
+        ),
+    )
+
+
+def _engine_input() -> io.Input:
+    return inp(
+        io.Combo.Input,
+        "engine",
+        options=list(ENGINES),
+        default=ENGINES[0],
+        optional=True,
+        advanced=True,
+        tooltip=(
+            "What computes the songs. auto: the fast engine where it can run, with the whole language model"
+            " on the device, else the reference. reference: the plain path, slower, to compare with."
         ),
     )
 

@@ -10,19 +10,23 @@ from torch import Tensor
 _WIDTH, _BAND, _GAP = 512, 32, 4  # pixels; a band is a stream of codes
 _LATENT_HEIGHT = 128
 _EMPTY = 24  # grey of what is not written yet
+_SILENT = 72  # grey of a stream that has not begun, or has ended
 _GOLDEN = 0.6180339887  # neighbouring codes get hues that lie far apart
 _REACH = 2.5  # latents have a standard deviation of about 1
 _COLOURS = ((0, 0, 16), (80, 18, 123), (221, 81, 58), (252, 255, 164))  # of latents, low to high
 
 
-def picture(made: Tensor, total: int) -> Image.Image:
-    """Codes, columns [K, S] int64 of `total`, as bands of colour; latents [N, C] as a map, low to high."""
+def picture(made: Tensor, total: int, num_codes: int | None = None) -> Image.Image:
+    """Codes, columns [K, S] int64 of `total`, as bands of colour; latents [N, C] as a map, low to high.
+
+    Ids from `num_codes` on are no codes: they are grey.
+    """
     values = made.detach().cpu()
-    pixels = _latent_map(values) if values.is_floating_point() else _code_bands(values, total)
+    pixels = _latent_map(values) if values.is_floating_point() else _code_bands(values, total, num_codes)
     return Image.fromarray((pixels * 255).round().to(torch.uint8).numpy())
 
 
-def _code_bands(columns: Tensor, total: int) -> Tensor:
+def _code_bands(columns: Tensor, total: int, num_codes: int | None) -> Tensor:
     """Columns [K, S] of `total` in the end -> pixels [H, W, 3] in 0..1, one band per stream.
 
     Equal codes have equal colours: silence and loops are seen as stripes.
@@ -31,6 +35,8 @@ def _code_bands(columns: Tensor, total: int) -> Tensor:
     written = places.long() < columns.shape[1]
     shown = columns[:, places.long().clamp(max=columns.shape[1] - 1)]  # [K, W]
     colours = _hue((shown * _GOLDEN) % 1)  # [K, W, 3]
+    if num_codes is not None:
+        colours[shown >= num_codes] = _SILENT / 255
     colours[:, ~written] = _EMPTY / 255
     bands = colours[:, None].repeat(1, _BAND + _GAP, 1, 1)  # [K, H / K, W, 3]
     bands[:, _BAND:] = 0

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from comfy_api.v0_0_2 import io
 
-from ..songgen_core import RenderOptions, render_audio
+from ..songgen_core import RenderOptions
 from ..songgen_core.audio import limiter
 from ..songgen_core.prompts.prompt import RENDERED, Prompt
 from ..songgen_core.seeds import MAX_SEED
@@ -144,7 +144,7 @@ def rendered(
     device = host.place([model.renderer, model.vae], host.render_memory())
     tracks = []
     for number, output in enumerate(outputs):
-        samples = render_audio(
+        samples = model.engine.render_audio(
             model.renderer.model,
             vae,
             codes,

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     )
     from .errors import AudioError, Cancelled, CheckpointError, LyricsError, UserError
     from .generation.sampling import SamplingOptions
-    from .pipeline import OUTPUTS, SongPipeline, SongResult, write_codes
+    from .pipeline import OUTPUTS, SongPipeline, SongResult
     from .progress import Progress
     from .prompts.prompt import Prompt
     from .prompts.recording import PromptOptions, Recording, Source
+    from .writing import SongRequest, WrittenSong, write_codes, write_songs
 
 __all__ = [
     "FRAME_RATE",
@@ -46,17 +47,20 @@ __all__ = [
     "SamplingOptions",
     "SongCodec",
     "SongPipeline",
+    "SongRequest",
     "SongResult",
     "Source",
     "UserError",
+    "WrittenSong",
     "render_audio",
     "write_codes",
+    "write_songs",
 ]
 __version__ = "0.1.0"
 # The light ones first.
 _MODULES = (
     *("configs", "errors", "generation.sampling", "progress"),
-    *("prompts.prompt", "prompts.recording", "codec", "pipeline"),
+    *("prompts.prompt", "prompts.recording", "codec", "writing", "pipeline"),
 )
 
 

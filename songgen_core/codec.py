@@ -6,6 +6,7 @@ them and calls it. Letters: K streams, T frames (25 per second), C channels, N s
 
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,25 @@ class RenderOptions:
             raise UserError(f"steps is {self.num_steps}; choose a whole number from 1 to 200")
         if not 0.0 <= self.guidance_scale <= 100.0:
             raise UserError(f"guidance scale is {self.guidance_scale}; choose a value from 0 to 100")
+
+
+class RenderAudio(Protocol):
+    """Something that computes what `render_audio` computes."""
+
+    def __call__(
+        self,
+        renderer: FlowRenderer,
+        vae: OobleckVAE,
+        codes: Tensor,
+        *,
+        seed: int,
+        device: torch.device,
+        output: str = "mixed",
+        prompt: Prompt | None = None,
+        options: RenderOptions = RenderOptions(),
+        on_progress: OnProgress = ignore_progress,
+        cancelled: IsCancelled = never_cancelled,
+    ) -> Tensor: ...
 
 
 @torch.inference_mode()
@@ -214,9 +234,10 @@ class SongCodec(SongReader):
         *,
         device: torch.device,
         low_memory: bool = False,
+        render: RenderAudio = render_audio,
     ) -> None:
         super().__init__(readers, device=device, low_memory=low_memory)
-        self.renderer, self.vae = renderer, vae
+        self.renderer, self.vae, self._render_audio = renderer, vae, render
 
     def render(
         self,
@@ -231,7 +252,7 @@ class SongCodec(SongReader):
     ) -> Tensor:
         """codes [1, 3, T] -> audio [1, 2, N] float32 on the CPU. Raises UserError, Cancelled."""
         with self._placed(self.renderer, self.vae):
-            return render_audio(
+            return self._render_audio(
                 self.renderer,
                 self.vae,
                 codes,

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -70,3 +71,15 @@ def exact_float32(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(precision)
+
+
+def free_memory() -> int | None:
+    """Bytes of main memory that programs can still get; None where nothing tells."""
+    try:
+        import psutil  # ComfyUI brings it
+    except ImportError:
+        info = Path("/proc/meminfo")
+        lines = info.read_text().splitlines() if info.exists() else []
+        kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+        return int(kilobytes[0]) * 1024 if kilobytes else None
+    return int(psutil.virtual_memory().available)

@@ -1,9 +1,9 @@
 """Lyrics and a style in, a song out: text -> codes -> latents -> audio.
 
-The two stages are functions on networks that somebody else has placed (`write_codes`, `render_audio`);
-`SongPipeline` holds the networks, places them and calls both.
+The two stages are functions on networks that somebody else has placed (`writing`, `codec`); `SongPipeline`
+holds the networks, places them and calls both.
 
-Letters: K streams, T frames (25 per second), C channels, N samples.
+Letters: T frames (25 per second), N samples.
 """
 
 import logging
@@ -17,32 +17,18 @@ from torch import Tensor
 from .checkpoint.layout import find_model
 from .checkpoint.load_model import load_networks
 from .codec import RenderOptions, SongCodec
-from .configs import FRAME_RATE, LeLMConfig, OutputType
+from .configs import FRAME_RATE, OutputType
 from .devices import choose_device, choose_dtype, placed
+from .engine import Engine, ReferenceEngine, load_engine
 from .errors import UserError
-from .generation.autoregressive import generate
-from .generation.conditions import banned_codes, make_conditions
 from .generation.sampling import SamplingOptions
-from .generation.windows import (
-    frames_of,
-)
 from .models.lelm import LeLM
-from .progress import (
-    IsCancelled,
-    OnProgress,
-    Progress,
-    ignore_progress,
-    interruptible,
-    never_cancelled,
-)
+from .progress import IsCancelled, OnProgress, ignore_progress, never_cancelled
 from .prompts.prompt import Prompt
 from .prompts.readers import PromptReaders
-from .seeds import check_seed
 from .selftest import NOTICE, SELFTEST, selftest_networks
 from .text.bpe import TextTokenizers
-from .text.lyrics import Song
-from .text.request import prompt_texts
-from .text.tags import Description
+from .writing import write_codes
 
 log = logging.getLogger("songgen")
 
@@ -69,93 +55,6 @@ class SongResult:
         return self.codes.shape[-1] / FRAME_RATE
 
 
-def default_sampling(config: LeLMConfig) -> SamplingOptions:
-    """Temperature and top-k that suit the model generation (the reference ties them to free memory)."""
-    if config.text_version == "v1":
-        return SamplingOptions(temperature=0.9, top_k=50, cfg_scale=config.cfg_scale)
-    return SamplingOptions(temperature=0.8, top_k=5000, cfg_scale=config.cfg_scale)
-
-
-def check_duration(duration: float | None, config: LeLMConfig) -> int:
-    """Seconds -> frames; None is the longest song of the model. Raises UserError."""
-    if duration is None:
-        return config.max_frames
-    if not 1 <= duration <= config.max_duration:  # also catches NaN
-        raise UserError(f"duration is {duration:g} s; this model makes 1 to {config.max_duration:g} s")
-    return frames_of(duration)
-
-
-@torch.inference_mode()
-def write_codes(
-    lm: LeLM,
-    tokenizers: TextTokenizers,
-    lyrics: str,
-    description: str | None = None,
-    *,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    duration: float | None = None,
-    sampling: SamplingOptions | None = None,
-    output: OutputType = "mixed",
-    prompt_codes: Tensor | None = None,
-    literal: bool = False,
-    on_progress: OnProgress = ignore_progress,
-    cancelled: IsCancelled = never_cancelled,
-) -> tuple[Tensor, bool]:
-    """Lyrics and description -> codes [1, 3, T] int64 on the CPU, and whether the model ended the song.
-
-    Both texts are brought into the form that the model was trained on; an empty description is none. `lm`
-    lies on `device` in `dtype`. prompt_codes [1, 3, n] steer style and voice. `literal` takes the description
-    as it is and repeats two slips of the reference (`text.request`).
-
-    Raises LyricsError, UserError, Cancelled.
-    """
-    num_frames, sampling = check_duration(duration, lm.config), sampling or default_sampling(lm.config)
-    generator = torch.Generator().manual_seed(check_seed(seed))
-    song = Song.parse(lyrics)
-    song.check()
-    style = description if literal else Description.parse(description or "").format() or None
-    check_prompt_codes(prompt_codes, lm.config)
-    texts = prompt_texts(song.format(), style, lm.config.text_version, output, literal=literal)
-    conditions = make_conditions(texts, prompt_codes, tokenizers, lm.config)
-    banned = banned_codes(prompt_codes, lm.config)
-    with interruptible(cancelled, lm):
-        for streams in generate(
-            lm,
-            conditions,
-            num_frames,
-            sampling,
-            banned=banned,
-            dtype=dtype,
-            device=device,
-            generator=generator,
-        ):
-            total = streams.length + max(lm.config.delays)
-            on_progress(Progress("tokens", min(streams.written, total), total, streams.recent(total)))
-    if streams.length == 0:
-        raise UserError(
-            "the model ended the song before its first sound; try another seed or a lower temperature"
-        )
-    return streams.codes(), streams.eos_frame is not None
-
-
-def check_prompt_codes(codes: Tensor | None, config: LeLMConfig) -> None:
-    """Raise UserError unless `codes` is None or [1, K, n] int64 of codes, end and special ids."""
-    if codes is None:
-        return
-    if codes.ndim != 3 or codes.shape[:2] != (1, config.num_codebooks) or codes.dtype != torch.int64:
-        raise UserError(
-            f"prompt codes are {codes.dtype} of shape {list(codes.shape)};"
-            f" the model takes int64 of shape [1, {config.num_codebooks}, frames]"
-        )
-    if codes.numel() and not (codes.min() >= 0 and codes.max() <= config.special_id):
-        raise UserError(
-            f"prompt codes range from {codes.min()} to {codes.max()};"
-            f" the model knows 0 to {config.special_id}"
-        )
-
-
 class SongPipeline:
     """The networks of one model, and the way from lyrics to audio on one device."""
 
@@ -169,10 +68,12 @@ class SongPipeline:
         device: torch.device,
         dtype: torch.dtype,
         low_memory: bool = False,
+        engine: Engine | None = None,
     ) -> None:
-        """`low_memory` keeps each network on the device only while it works."""
+        """`low_memory` keeps each network on the device only while it works; no engine is the reference."""
         self.lm, self.tokenizers, self.codec = lm, tokenizers, codec
         self.name, self.device, self.dtype, self.low_memory = name, device, dtype, low_memory
+        self.engine = engine or ReferenceEngine()
 
     @classmethod
     def from_pretrained(
@@ -184,12 +85,14 @@ class SongPipeline:
         device: str = "auto",
         dtype: str = "auto",
         low_memory: bool = False,
+        engine: str = "auto",
         on_progress: OnProgress = ignore_progress,
         cancelled: IsCancelled = never_cancelled,
     ) -> "SongPipeline":
         """Load a model by name (looked up under `roots`), folder or file; "selftest" needs no files.
 
-        Raises CheckpointError, UserError, Cancelled.
+        `engine` "auto" takes the fast path where it can run, "reference" never does. Raises
+        CheckpointError, UserError, Cancelled.
         """
         where = choose_device(device)
         precision = choose_dtype(where, dtype)
@@ -200,8 +103,25 @@ class SongPipeline:
             files = find_model(model, roots, variant)
             networks, name = load_networks(files, precision, on_progress, cancelled), files.name
         lm, tokenizers, renderer, vae = networks
-        codec = SongCodec(renderer, vae, PromptReaders(files), device=where, low_memory=low_memory)
-        return cls(lm, tokenizers, codec, name=name, device=where, dtype=precision, low_memory=low_memory)
+        quick = load_engine(engine)
+        codec = SongCodec(
+            renderer,
+            vae,
+            PromptReaders(files),
+            device=where,
+            low_memory=low_memory,
+            render=quick.render_audio,
+        )
+        return cls(
+            lm,
+            tokenizers,
+            codec,
+            name=name,
+            device=where,
+            dtype=precision,
+            low_memory=low_memory,
+            engine=quick,
+        )
 
     def generate(
         self,
@@ -239,6 +159,7 @@ class SongPipeline:
                 output=output,
                 prompt_codes=None if prompt is None else prompt.codes,
                 literal=literal,
+                loop=self.engine.song_loop(self.lm, self.device),
                 on_progress=on_progress,
                 cancelled=cancelled,
             )

@@ -41,26 +41,31 @@ ALLOWED = {
         *("selftest", "text"),
     },
     "codec": {"checkpoint", "devices", "generation", "models", "progress", "prompts"},
+    "writing": {"generation", "models", "progress", "text"},
+    "engine": {"codec", "generation", "models"},
+    "fast": {
+        "codec",
+        "devices",
+        "engine",
+        "fast",
+        "generation",
+        "layers",
+        "models",
+        "progress",
+        "prompts",
+        "writing",
+    },
     "pipeline": {
-        *(
-            "checkpoint",
-            "codec",
-            "devices",
-            "generation",
-            "models",
-            "progress",
-            "prompts",
-            "selftest",
-            "text",
-        ),
+        *("checkpoint", "codec", "devices", "engine", "generation", "models", "progress", "prompts"),
+        *("selftest", "text", "writing"),
     },
     "hub": {"atomic", "checkpoint", "hub", "progress", ""},
     "analysis": {"analysis", "audio", "layers", "progress", "text"},
     "cli": {
         *("analysis", "audio", "checkpoint", "cli", "codec", "codes_file", "devices", "hub", "pipeline"),
-        *("progress", "prompts", "selftest", "text", ""),
+        *("engine", "progress", "prompts", "selftest", "text", "writing", ""),
     },
-    "": {"codec", "generation", "pipeline", "progress", "prompts"},  # songgen_core/__init__.py
+    "": {"codec", "generation", "pipeline", "progress", "prompts", "writing"},  # songgen_core/__init__.py
 }
 
 

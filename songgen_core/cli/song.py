@@ -18,13 +18,14 @@ from ..audio.files import SavedAudio, format_name, save_audio
 from ..codec import RenderOptions
 from ..configs import LeLMConfig, OutputType
 from ..errors import AudioError, LyricsError, UserError
-from ..pipeline import SongPipeline, SongResult, check_duration, default_sampling
+from ..pipeline import SongPipeline, SongResult
 from ..progress import IsCancelled, OnProgress
 from ..prompts.prompt import Prompt
 from ..seeds import check_seed
 from ..text.doctor import MendedLyrics, mend_lyrics
 from ..text.lyrics import Song, length_advice
 from ..text.tags import Description
+from ..writing import check_duration, default_sampling
 from .options import SAMPLING
 from .prompt import PromptRequest
 

@@ -50,15 +50,15 @@ def guide(cond_logits: Tensor, uncond_logits: Tensor, cfg_scale: float) -> Tenso
 
 
 def penalize_repetition(logits: Tensor, recent: Tensor) -> Tensor:
-    """Divide the logits [K, V] of codes among `recent` [K, window] by 1.1, once each.
+    """Divide the logits [..., K, V] of codes among `recent` [..., K, window] by 1.1, once each.
 
     Quirk: negative logits are divided as well and so become more likely; EOS is exempt.
     """
     eos_id = logits.shape[-1] - 1
-    seen = torch.zeros(logits.shape[0], logits.shape[1] + 1, dtype=torch.bool, device=logits.device)
-    seen.scatter_(1, recent.to(logits.device), True)
-    seen[:, eos_id:] = False
-    return torch.where(seen[:, :-1], logits / REPETITION_PENALTY, logits)
+    seen = torch.zeros(*logits.shape[:-1], eos_id + 2, dtype=torch.bool, device=logits.device)
+    seen.scatter_(-1, recent.to(logits.device), True)
+    seen[..., eos_id:] = False
+    return torch.where(seen[..., :-1], logits / REPETITION_PENALTY, logits)
 
 
 def ban(logits: Tensor, banned: Tensor | None) -> Tensor:
@@ -71,14 +71,14 @@ def ban(logits: Tensor, banned: Tensor | None) -> Tensor:
 
 
 def probabilities(logits: Tensor, options: SamplingOptions) -> Tensor:
-    """What a draw sees: logits [K, V] -> renormalised probabilities [K, V] float32, in token order."""
+    """What a draw sees: logits [..., K, V] -> renormalised probabilities float32, in token order."""
     if options.temperature < _COLDEST:
         return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
     probs = torch.softmax(logits / options.temperature, dim=-1)
     if options.top_p > 0:
         return _nucleus(probs, options.top_p)
     if options.top_k > 0:
-        return torch.cat([_top_k(probs[:1], options.top_k), _top_k(probs[1:], 1)])
+        return torch.cat([_top_k(probs[..., :1, :], options.top_k), _top_k(probs[..., 1:, :], 1)], dim=-2)
     return probs
 
 
@@ -94,7 +94,8 @@ def draw(probs: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def _top_k(probs: Tensor, k: int) -> Tensor:
     """Keep everything not below the k-th largest entry; ties at the threshold all stay."""
-    threshold = probs.topk(min(k, probs.shape[-1]), dim=-1).values[..., -1:]
+    largest = probs.topk(min(k, probs.shape[-1]), dim=-1, sorted=False).values
+    threshold = largest.amin(-1, keepdim=True)
     kept = torch.where(probs >= threshold, probs, 0.0)
     return kept / kept.sum(-1, keepdim=True)
 

@@ -1,0 +1,178 @@
+"""The fast loop that writes songs: several at a time, column by column, on fixed buffers.
+
+Draws the same noise as the reference from the same seed, so that it writes the same songs up to rounding.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..devices import free_memory
+from ..errors import UserError
+from ..generation.delay import DelayedStreams
+from ..generation.sampling import SamplingOptions
+from ..generation.songs import SongTask, empty_streams
+from ..layers.llama import LlamaStack
+from ..models.lelm import Conditions, LeLM
+from .batch import SongBatch, draw_noise
+from .caches import AnyCache, EightBitCache, FixedCache, Position, TransposedCache
+from .decoder import FastLM
+from .options import FastOptions
+from .projections import Packed, Projection, can_pack, native
+from .runners import Columns, DrawNoise, compiled, run_graphed, run_stepwise
+
+log = logging.getLogger("songgen")
+
+_SPARE_MEMORY = 2 << 30  # bytes that the host keeps free
+
+
+def write_together(
+    lm: LeLM,
+    tasks: Sequence[SongTask],
+    sampling: SamplingOptions,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    options: FastOptions = FastOptions(),
+) -> Iterator[list[DelayedStreams]]:
+    """`SongLoop` that writes up to `options.songs_at_once` songs per pass."""
+    songs = [empty_streams(lm, task) for task in tasks]
+    for begin in range(0, len(tasks), options.songs_at_once):
+        group = slice(begin, begin + options.songs_at_once)
+        for _ in _write_group(lm, tasks[group], songs[group], sampling, dtype, device, options):
+            yield songs
+
+
+@torch.inference_mode()
+def _write_group(
+    lm: LeLM,
+    tasks: Sequence[SongTask],
+    songs: Sequence[DelayedStreams],
+    sampling: SamplingOptions,
+    dtype: torch.dtype,
+    device: torch.device,
+    options: FastOptions,
+) -> Iterator[None]:
+    """Fill `songs`; yields after every column, or every few where the device runs ahead."""
+    session = DecodingSession(lm, tasks, sampling, dtype, device, options)
+    session.prefill()
+    for columns, overflowed in session.run():
+        if overflowed:
+            raise UserError(f"the model overflowed in {dtype}; choose bfloat16 or float32")
+        for song, tokens in zip(songs, columns):
+            for column in tokens.unbind(-1):
+                if not (song.written and song.done):
+                    song.write(column)
+        yield
+        if all(song.done for song in songs):
+            return
+
+
+class DecodingSession:
+    """Everything that one pass over B songs needs: network, caches, sequences, noise."""
+
+    def __init__(
+        self,
+        lm: LeLM,
+        tasks: Sequence[SongTask],
+        sampling: SamplingOptions,
+        dtype: torch.dtype,
+        device: torch.device,
+        options: FastOptions,
+    ) -> None:
+        config, rows = lm.config, 2 * len(tasks)
+        max_seq_len = config.max_seq_len(max(task.num_frames for task in tasks))
+        self.dtype, self.device, self.options = dtype, device, options
+        self.conditions = _both_rows(tasks).to(device)
+        self.caches = make_caches(lm, rows, max_seq_len, dtype, device, options)
+        self.lm = FastLM(lm, projector(lm, rows, dtype, device, options), self.caches, max_seq_len, dtype)
+        self.batch = SongBatch(tasks, config, sampling, device)
+        self.at = Position(config.prefix_length, torch.tensor([config.prefix_length], device=device))
+        self.draw: DrawNoise | None = None
+        if self.batch.draws:
+            self.draw = partial(draw_noise, [t.generator for t in tasks], self.batch.noise_shape[1:])
+        self._network = compiled(self.lm.step, device) if options.compile else self.lm.step
+
+    def prefill(self) -> None:
+        """Run the prefix and write the first column."""
+        logits = self.lm.prefill(self.conditions, self.dtype)
+        self.batch.write(logits, None if self.draw is None else self.draw().to(self.device))
+
+    def step(self, noise: Tensor | None) -> None:
+        """One column more, with noise [B, K, V] on the device; moves all but `at.number`."""
+        self.at.index.add_(1)
+        self.batch.write(self._network(self.batch.columns(), self.at), noise)
+
+    def run(self) -> Columns:
+        """All columns to the end, those of the prefill included."""
+        graphed = self.options.cuda_graph and self.device.type == "cuda"
+        run = run_graphed if graphed else run_stepwise
+        return run(self.step, self.batch, self.at, self.caches, self.draw, self.options.steps_per_check)
+
+
+def _both_rows(tasks: Sequence[SongTask]) -> Conditions:
+    """All conditional rows, then all unconditional ones."""
+    halves = [[t[:1] for t in task.conditions] for task in tasks] + [
+        [t[1:] for t in task.conditions] for task in tasks
+    ]
+    return Conditions(*(torch.cat(rows) for rows in zip(*halves)))
+
+
+def make_caches(
+    lm: LeLM, rows: int, max_seq_len: int, dtype: torch.dtype, device: torch.device, options: FastOptions
+) -> tuple[AnyCache, AnyCache]:
+    """Caches of the main and the sub transformer, in the layout and precision that suit the device."""
+
+    def make(stack: LlamaStack) -> AnyCache:
+        shape = rows, stack.num_heads, max_seq_len, stack.head_dim
+        layers = len(stack.layers)
+        if options.kv == "int8":
+            return EightBitCache(layers, shape, device)
+        if fixed_shapes(device, options):
+            return FixedCache(layers, shape, kv_dtype(dtype, device, options), device)
+        return TransposedCache(layers, shape, kv_dtype(dtype, device, options), device)
+
+    return make(lm.main), make(lm.sub)
+
+
+def fixed_shapes(device: torch.device, options: FastOptions) -> bool:
+    if options.fixed_shapes is not None:
+        return options.fixed_shapes
+    return options.compile or device.type == "cuda"
+
+
+def kv_dtype(dtype: torch.dtype, device: torch.device, options: FastOptions) -> torch.dtype:
+    """What keys and values are stored in."""
+    if options.kv == "float32" or (options.kv == "auto" and device.type == "cpu"):
+        return torch.float32
+    return dtype
+
+
+def projector(
+    lm: LeLM, rows: int, dtype: torch.dtype, device: torch.device, options: FastOptions
+) -> Callable[[Sequence[nn.Module]], Projection]:
+    """What makes a product of layers that share an input."""
+    packing = options.pack and not options.compile and can_pack(dtype, device) and _has_room(lm)
+
+    def project(layers: Sequence[nn.Module]) -> Projection:
+        linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+        if packing and len(linears) == len(layers):
+            return Packed(linears, rows)
+        # On the CPU plain weights may still lie in the file; making them one would copy them.
+        return native(layers, fuse=options.fuse and device.type != "cpu")
+
+    return project
+
+
+def _has_room(lm: LeLM) -> bool:
+    """Whether a second copy of the weights fits into memory; says so in the log if not."""
+    needed = sum(p.nbytes for part in (lm.main, lm.sub, lm.heads) for p in part.parameters())
+    free = free_memory()
+    if free is not None and needed + _SPARE_MEMORY <= free:
+        return True
+    known = "unknown" if free is None else f"{free / 1e9:.1f} GB"
+    log.info("fast engine: pack is off, it needs %.1f GB of memory; free: %s", needed / 1e9, known)
+    return False

@@ -1,0 +1,198 @@
+"""The fast loop against the reference: the same songs, token for token, in float32."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny import random_conditions, tiny_lm
+
+from songgen_core.errors import UserError
+from songgen_core.fast.decoder import distinct_rows
+from songgen_core.fast.options import FastOptions
+from songgen_core.fast.songs import DecodingSession, write_together
+from songgen_core.generation.sampling import SamplingOptions
+from songgen_core.generation.songs import SongTask, one_by_one
+from songgen_core.models.lelm import LeLM
+
+CPU = {"dtype": torch.float32, "device": torch.device("cpu")}
+DELAYS = ((0, 3, 3), (0, 1, 2), (2, 0, 5))
+GREEDY = SamplingOptions(temperature=0, top_k=0)
+SAMPLINGS = {
+    "greedy": GREEDY,
+    "top_k": SamplingOptions(temperature=1.0, top_k=5),
+    "top_p": SamplingOptions(temperature=1.2, top_p=0.7),
+    "all": SamplingOptions(temperature=1.0, top_k=0, repetition_window=0),
+    "short memory": SamplingOptions(temperature=0.5, top_k=3, repetition_window=2, cfg_scale=3.0),
+}
+# float32 caches and products in every layout that the engine knows
+PATHS = {
+    "default": FastOptions(),
+    "not packed": FastOptions(pack=False),
+    "plain": FastOptions(pack=False, fuse=False),
+    "fixed shapes": FastOptions(fixed_shapes=True),
+    "looked at seldom": FastOptions(steps_per_check=5),
+    "two at once": FastOptions(songs_at_once=2),
+}
+
+
+def model(seed: int) -> LeLM:
+    return tiny_lm(seed, delays=DELAYS[seed % 3])
+
+
+def tasks_of(lm: LeLM, count: int, frames: tuple[int, ...] = (40, 25)) -> list[SongTask]:
+    """Songs of different lyrics, lengths, bans and seeds; the first and the fourth have the same text."""
+    return [
+        SongTask(
+            random_conditions(lm, n % 3),
+            frames[n % len(frames)],
+            torch.Generator().manual_seed(n),
+            torch.tensor([n, n + 1]) if n % 2 else None,
+        )
+        for n in range(count)
+    ]
+
+
+def songs_of(loop, lm: LeLM, tasks: list[SongTask], sampling: SamplingOptions, **options) -> list:
+    for songs in loop(lm, tasks, sampling, **CPU, **options):
+        grown = songs
+    return grown
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("seed", range(6))
+def test_songs_equal_those_of_the_reference(path: str, sampling: str, seed: int) -> None:
+    lm = model(seed)
+    expected = songs_of(one_by_one, lm, tasks_of(lm, 4), SAMPLINGS[sampling])
+    actual = songs_of(write_together, lm, tasks_of(lm, 4), SAMPLINGS[sampling], options=PATHS[path])
+    for fast, slow in zip(actual, expected):
+        assert torch.equal(fast.codes(), slow.codes())
+        assert (fast.length, fast.eos_frame, fast.written) == (slow.length, slow.eos_frame, slow.written)
+
+
+def test_songs_of_those_models_end_in_different_ways() -> None:
+    """Guards the test above: some end early in either stream, some run to the limit."""
+    ends = [
+        song.eos_frame
+        for seed in range(6)
+        for sampling in SAMPLINGS.values()
+        for song in songs_of(write_together, model(seed), tasks_of(model(seed), 4), sampling)
+    ]
+    assert None in ends
+    assert len(set(ends)) > 6
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_a_song_is_the_same_whatever_is_written_beside_it(count: int) -> None:
+    lm = model(1)
+    sampling = SAMPLINGS["top_k"]
+    together = songs_of(write_together, lm, tasks_of(lm, count), sampling)
+    for n, song in enumerate(together):
+        (alone,) = songs_of(write_together, lm, [tasks_of(lm, count)[n]], sampling)
+        assert torch.equal(song.codes(), alone.codes())
+
+
+def test_takes_of_one_song_share_their_prefix() -> None:
+    lm = model(0)
+    conditions = random_conditions(lm, 0)
+    tasks = [SongTask(conditions, 20, torch.Generator().manual_seed(n)) for n in range(3)]
+    passes = []
+    handle = lm.main.register_forward_hook(lambda _, args, __: passes.append(args[0].shape[0]))
+    takes = songs_of(write_together, lm, tasks, SAMPLINGS["all"])
+    handle.remove()
+    assert passes == [2], "conditional and unconditional row, once"
+    assert len({tuple(take.codes().flatten().tolist()) for take in takes}) > 1, "each seed its own song"
+
+
+def test_distinct_rows_are_found_in_order_of_appearance() -> None:
+    lm = model(0)
+    a, b = random_conditions(lm, 0), random_conditions(lm, 1)
+    stacked = type(a)(*(torch.cat([x, y, x]) for x, y in zip(a, b)))
+    rows, unique = distinct_rows(stacked)
+    assert rows.tolist() == [0, 1, 2, 3, 0, 1]
+    assert unique.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kv", ["float32", "native", "int8"])
+def test_logits_of_a_step_stay_near_with_narrower_caches(kv: str) -> None:
+    lm = model(2)
+    full, narrow = (
+        DecodingSession(lm, tasks_of(lm, 2), GREEDY, **CPU, options=FastOptions(kv=kind, pack=False))
+        for kind in ("float32", kv)
+    )
+    with torch.inference_mode():
+        for session in (full, narrow):
+            session.prefill()
+            session.at.number += 1
+            session.at.index += 1
+        columns = full.batch.columns()
+        expected, actual = (s.lm.step(columns, s.at) for s in (full, narrow))
+    spread = expected.std()
+    assert (actual - expected).abs().max() < (0.05 if kv == "int8" else 1e-5) * spread
+
+
+def test_an_overflow_is_told_and_not_sung() -> None:
+    lm = model(0)
+    with torch.no_grad():
+        lm.heads[0].weight.fill_(torch.nan)
+    with pytest.raises(UserError, match=r"overflowed in torch\.float32"):
+        songs_of(write_together, lm, tasks_of(lm, 2), GREEDY)
+
+
+def test_the_reference_works_as_before_after_its_weights_were_shared() -> None:
+    lm = model(3)
+    before = songs_of(one_by_one, lm, tasks_of(lm, 1), GREEDY)[0].codes()
+    kept = {name: weight.clone() for name, weight in lm.state_dict().items()}
+    project_like_a_card(lm)
+    assert lm.main.layers[0].self_attn.q_proj.weight.untyped_storage().nbytes() == 3 * 16 * 16 * 4
+    for name, weight in lm.state_dict().items():
+        assert torch.equal(weight, kept[name])
+    assert torch.equal(songs_of(one_by_one, lm, tasks_of(lm, 1), GREEDY)[0].codes(), before)
+    shared = lm.main.layers[0].self_attn.q_proj.weight.data_ptr()
+    project_like_a_card(lm)
+    assert lm.main.layers[0].self_attn.q_proj.weight.data_ptr() == shared, "shared once, not again"
+
+
+def project_like_a_card(lm: LeLM) -> None:
+    """What the engine does with the weights on a card."""
+    from songgen_core.fast.projections import native
+
+    x = torch.randn(2, 16)
+    for layer in (*lm.main.layers, *lm.sub.layers):
+        parts = [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj]
+        together = native(parts, fuse=True)(x)
+        torch.testing.assert_close(together, torch.cat([part(x) for part in parts], -1))
+
+
+def test_bad_switches_are_refused() -> None:
+    with pytest.raises(UserError, match="kv is 'int3'"):
+        replace(FastOptions(), kv="int3")
+    with pytest.raises(UserError, match="songs_at_once"):
+        FastOptions(songs_at_once=0)
+
+
+def test_a_compiler_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    def broken(network, **_):
+        def fail(*args):
+            raise RuntimeError("no compiler here")
+
+        return fail
+
+    lm = model(2)
+    expected = songs_of(write_together, lm, tasks_of(lm, 2), GREEDY)
+    monkeypatch.setattr(torch, "compile", broken)
+    actual = songs_of(write_together, lm, tasks_of(lm, 2), GREEDY, options=FastOptions(compile=True))
+    assert all(torch.equal(a.codes(), b.codes()) for a, b in zip(actual, expected))
+    assert "compile is off on cpu (no compiler here)" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kv", ["native", "int8"])
+def test_graphs_write_what_steps_write_on_a_card(kv: str) -> None:
+    lm, card = model(1).cuda(), {"dtype": torch.float32, "device": torch.device("cuda")}
+    songs = {}
+    for graph in (False, True):
+        options = FastOptions(cuda_graph=graph, kv=kv, steps_per_check=3)
+        for grown in write_together(lm, tasks_of(lm, 4), SAMPLINGS["top_k"], **card, options=options):
+            songs[graph] = grown
+    assert all(torch.equal(a.codes(), b.codes()) for a, b in zip(songs[False], songs[True]))
