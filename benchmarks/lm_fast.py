@@ -11,7 +11,6 @@ pass, `--off` turns switches of the engine off, `--kv` and `--weights` choose na
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -20,8 +19,8 @@ from torch import Tensor
 
 from songgen_core.configs import FRAME_RATE, VARIANTS
 from songgen_core.fast.caches import TransposedCache
-from songgen_core.fast.options import KV_KINDS, FastOptions
-from songgen_core.fast.runners import StepGraphs, extent_of, set_extent
+from songgen_core.fast.options import ATTENTION_KINDS, KV_KINDS, FastOptions
+from songgen_core.fast.runners import StepGraphs, set_extent
 from songgen_core.fast.songs import DecodingSession
 from songgen_core.generation.songs import SongTask
 from songgen_core.models.lelm import Conditions, LeLM
@@ -89,12 +88,12 @@ def stepper(session: DecodingSession) -> Callable[[], None]:
 
     def step() -> None:
         session.at.number += 1
-        set_extent(session.caches, session.at.number)
+        extent = set_extent(session.caches, session.at.number)
         if graphs is None:
             session.step(None if session.draw is None else session.draw().to(session.device))
         else:  # the engine draws in a thread of its own, so that drawing does not count
             noise.copy_(ahead, non_blocking=True)
-            graphs.run(extent_of(session.at.number))
+            graphs.run(extent)
 
     return step
 
@@ -113,6 +112,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--songs", type=common.positive, default=1, help="takes written in one pass")
     parser.add_argument("--off", nargs="*", choices=SWITCHES, default=[], help="switches of the engine")
     parser.add_argument("--kv", choices=KV_KINDS, default="auto")
+    parser.add_argument("--attention", choices=ATTENTION_KINDS, default="auto")
     parser.add_argument("--compile", action="store_true", help="torch.compile for the step")
     parser.add_argument("--no-reference", action="store_true", help="where it does not fit or takes too long")
     return parser.parse_args()
@@ -132,7 +132,8 @@ def main() -> None:
     args = arguments()
     config = LM_CONFIG if args.size == "tiny" else VARIANTS[args.size].lm
     plan, origin = lm_decode.make_plan(args, config), common.provenance()
-    options = replace(FastOptions(), kv=args.kv, compile=args.compile, **dict.fromkeys(args.off, False))
+    choices = {"kv": args.kv, "attention": args.attention, "compile": args.compile}
+    options = FastOptions(**choices, **dict.fromkeys(args.off, False))
     torch.manual_seed(0)
     lm, _ = lm_decode.make_lm(config, plan.device, plan.dtype)
     positions = config.prefix_length + plan.position + plan.warmup + plan.steps // 2
@@ -154,8 +155,7 @@ def main() -> None:
         "dtype": common.name_of(plan.dtype),
         "songs": args.songs,
         "off": args.off,
-        "kv": args.kv,
-        "compile": args.compile,
+        **choices,
         "position": plan.position,
         "kv_positions": positions,
         "weight_bytes": reads["weight_bytes"],

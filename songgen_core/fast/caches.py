@@ -7,6 +7,7 @@ hears up to there, [R, H, D].
 Letters: R rows, H heads, L positions, D head width, P positions of the prefix.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,10 @@ class Position:
 
     number: int
     index: Tensor
+
+
+# q [R, H, D], k and v [R, H, L, D], position [1], scales of int8 k and v or None -> [R, H, D]
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor] | None], Tensor]
 
 
 class TransposedCache:
@@ -59,7 +64,10 @@ class TransposedCache:
 
 
 class FixedCache:
-    """[R, H, L, D], read up to a fixed `extent` behind a mask: no shape depends on the position."""
+    """[R, H, L, D], read up to a fixed `extent` behind a mask, or by a kernel that knows the position.
+
+    No shape depends on the position.
+    """
 
     def __init__(
         self,
@@ -67,9 +75,11 @@ class FixedCache:
         shape: tuple[int, int, int, int],
         dtype: torch.dtype,
         device: torch.device,
+        kernel: Kernel | None = None,
     ) -> None:
         """`shape` is (R, H, L, D)."""
         self.extent = self.max_seq_len = shape[2]
+        self.kernel = kernel
         # Zeros: what lies behind the mask is multiplied by 0, which would not mend a NaN.
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(num_layers)]
         self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(num_layers)]
@@ -83,6 +93,8 @@ class FixedCache:
         keys, values = self.keys[layer], self.values[layer]
         keys.index_copy_(2, at.index, k.unsqueeze(2).to(keys.dtype))
         values.index_copy_(2, at.index, v.unsqueeze(2).to(values.dtype))
+        if self.kernel is not None:
+            return self.kernel(q, keys, values, at.index, None)
         keys, values = keys[:, :, : self.extent], values[:, :, : self.extent]
         seen = self._places[: self.extent] <= at.index
         return masked_attention(q.to(keys.dtype), keys, values, seen).to(q.dtype)
@@ -95,12 +107,19 @@ class FixedCache:
 class EightBitCache:
     """`FixedCache` in int8 with a float16 scale per head and position: half the memory of 16 bit.
 
-    The extent is widened at each use, so that it costs time unless a compiler fuses that into the attention.
+    A kernel widens it in registers; without one the extent is widened at each use, which costs time.
     """
 
-    def __init__(self, num_layers: int, shape: tuple[int, int, int, int], device: torch.device) -> None:
+    def __init__(
+        self,
+        num_layers: int,
+        shape: tuple[int, int, int, int],
+        device: torch.device,
+        kernel: Kernel | None = None,
+    ) -> None:
         """`shape` is (R, H, L, D)."""
         self.extent = self.max_seq_len = shape[2]
+        self.kernel = kernel
         self.blocks = [torch.zeros((2, *shape), dtype=torch.int8, device=device) for _ in range(num_layers)]
         self.scales = [
             torch.zeros((2, *shape[:3], 1), dtype=torch.float16, device=device) for _ in range(num_layers)
@@ -117,6 +136,8 @@ class EightBitCache:
         new_block, new_scales = narrow(torch.stack([k, v]).unsqueeze(-2))
         block.index_copy_(3, at.index, new_block)
         scales.index_copy_(3, at.index, new_scales)
+        if self.kernel is not None:
+            return self.kernel(q, block[0], block[1], at.index, (scales[0], scales[1]))
         keys, values = widen(block[..., : self.extent, :], scales[..., : self.extent, :], q.dtype)
         return masked_attention(q, keys, values, self._places[: self.extent] <= at.index)
 

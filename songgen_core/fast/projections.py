@@ -15,37 +15,36 @@ log = logging.getLogger("songgen")
 Projection = Callable[[Tensor], Tensor]  # [R, I] -> [R, O]
 
 
-def native(layers: Sequence[nn.Module], *, fuse: bool) -> Projection:
-    """Outputs of `layers` side by side, with the weights where they are.
+class Fused:
+    """Linear layers of one input as one product, on weights that become parts of one tensor.
 
-    With `fuse` the weights of plain linear layers become parts of one tensor, in place, so that it takes no
-    second copy; the layers themselves work as before. Layers that know how to be `joined` are.
+    Takes no second copy, and the layers work as before. `release` gives them weights of their own again, so
+    that whoever manages their memory can move them one by one.
     """
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        self.layers = layers
+        with torch.inference_mode(False), torch.no_grad():  # the weights outlive this song
+            self.weight = torch.cat([layer.weight.detach() for layer in layers])
+            parts = self.weight.split([layer.out_features for layer in layers])
+            for layer, part in zip(layers, parts):
+                layer.weight.data = part
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight)
+
+    def release(self) -> None:
+        with torch.inference_mode(False), torch.no_grad():
+            for layer in self.layers:
+                layer.weight.data = layer.weight.detach().clone()
+        del self.weight
+
+
+def side_by_side(layers: Sequence[nn.Module]) -> Projection:
+    """Outputs of `layers` side by side, each by its own product."""
     if len(layers) == 1:
         return layers[0]
-    joined = getattr(type(layers[0]), "joined", None)
-    if fuse and joined is not None:
-        product: Projection = joined(layers)
-        return product
-    if fuse and all(isinstance(layer, nn.Linear) for layer in layers):
-        weight = _shared_weight([layer for layer in layers if isinstance(layer, nn.Linear)])
-        return lambda x: linear(x, weight)
     return lambda x: torch.cat([layer(x) for layer in layers], dim=-1)
-
-
-def _shared_weight(layers: Sequence[nn.Linear]) -> Tensor:
-    """One [sum of O, I] tensor whose parts the layers' weights are from now on."""
-    first = layers[0].weight
-    ends = [layer.weight.data_ptr() + layer.weight.nbytes for layer in layers]
-    starts = [layer.weight.data_ptr() for layer in layers]
-    rows = sum(layer.out_features for layer in layers)
-    if starts[1:] == ends[:-1] and first.untyped_storage().nbytes() == rows * first[0].nbytes:
-        return first.as_strided((rows, first.shape[1]), first.stride())  # shared by an earlier song
-    with torch.inference_mode(False), torch.no_grad():  # the weights outlive this song
-        weight = torch.cat([layer.weight for layer in layers])
-        for layer, part in zip(layers, weight.split([layer.out_features for layer in layers])):
-            layer.weight.data = part
-    return weight
 
 
 class Packed:
@@ -66,6 +65,33 @@ class Packed:
     def __call__(self, x: Tensor) -> Tensor:
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return out
+
+
+class Projector:
+    """Makes one product of layers that share an input, in the quickest way that works here."""
+
+    def __init__(self, rows: int, *, pack: bool, fuse: bool) -> None:
+        """`rows` of input to expect; `pack` and `fuse` what may be done."""
+        self.rows, self.pack, self.fuse = rows, pack, fuse
+        self.fused: list[Fused] = []
+
+    def __call__(self, layers: Sequence[nn.Module]) -> Projection:
+        linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+        if len(linears) < len(layers):
+            joined = getattr(type(layers[0]), "joined", None)  # layers of narrow weights know how
+            product: Projection = joined(layers) if joined and self.fuse else side_by_side(layers)
+            return product
+        if self.pack:
+            return Packed(linears, self.rows)
+        if self.fuse and len(layers) > 1:
+            self.fused.append(Fused(linears))
+            return self.fused[-1]
+        return side_by_side(layers)
+
+    def close(self) -> None:
+        """Leave the layers as they were found."""
+        while self.fused:
+            self.fused.pop().release()
 
 
 def can_pack(dtype: torch.dtype, device: torch.device) -> bool:

@@ -54,7 +54,7 @@ def run_graphed(
     draw: DrawNoise | None,
     steps_per_check: int,
 ) -> Columns:
-    """Steps as CUDA graphs, one graph per extent of the cache.
+    """Steps as CUDA graphs, one graph per extent of the cache (one in all with the attention kernel).
 
     While the device works on a block of steps, the host draws the noise of the next one and looks at the
     columns of the one before.
@@ -71,10 +71,10 @@ def run_graphed(
             count = min(steps_per_check, last - written)
             for number in range(count):
                 at.number += 1
-                set_extent(caches, at.number)
+                extent = set_extent(caches, at.number)
                 if noise is not None and block is not None:
                     noise.copy_(block[number], non_blocking=True)
-                graphs.run(extent_of(at.number))
+                graphs.run(extent)
             ahead = _Glance(batch, written, written + count)
             written += count
             if pending is not None:
@@ -84,15 +84,17 @@ def run_graphed(
             yield pending.result()
 
 
-def set_extent(caches: Sequence[AnyCache], position: int) -> None:
-    """Let the caches that read a fixed part of themselves read as little as `position` needs."""
+def set_extent(caches: Sequence[AnyCache], position: int) -> int:
+    """Let the caches that read a fixed part of themselves read as little as `position` needs.
+
+    Returns that part in positions; 0 where it makes no difference.
+    """
+    extent = 0
     for cache in caches:
-        if not isinstance(cache, TransposedCache):
-            cache.extent = min(extent_of(position), cache.max_seq_len)
-
-
-def extent_of(position: int) -> int:
-    return -(-(position + 1) // _EXTENT_UNIT) * _EXTENT_UNIT
+        if not isinstance(cache, TransposedCache) and cache.kernel is None:
+            wanted = -(-(position + 1) // _EXTENT_UNIT) * _EXTENT_UNIT
+            extent = cache.extent = min(wanted, cache.max_seq_len)
+    return extent
 
 
 class StepGraphs:

@@ -4,11 +4,12 @@ Draws the same noise as the reference from the same seed, so that it writes the 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..devices import free_memory
 from ..errors import UserError
@@ -18,14 +19,15 @@ from ..generation.songs import SongTask, empty_streams
 from ..layers.llama import LlamaStack
 from ..models.lelm import Conditions, LeLM
 from .batch import SongBatch, draw_noise
-from .caches import AnyCache, EightBitCache, FixedCache, Position, TransposedCache
+from .caches import AnyCache, EightBitCache, FixedCache, Kernel, Position, TransposedCache
 from .decoder import FastLM
 from .options import FastOptions
-from .projections import Packed, Projection, can_pack, native
+from .projections import Projector, can_pack
 from .runners import Columns, DrawNoise, compiled, run_graphed, run_stepwise
 
 log = logging.getLogger("songgen")
 
+_ALIGNMENT = 64  # positions; masked attention on a card wants lengths that divide by 8
 _SPARE_MEMORY = 2 << 30  # bytes that the host keeps free
 
 
@@ -57,18 +59,18 @@ def _write_group(
     options: FastOptions,
 ) -> Iterator[None]:
     """Fill `songs`; yields after every column, or every few where the device runs ahead."""
-    session = DecodingSession(lm, tasks, sampling, dtype, device, options)
-    session.prefill()
-    for columns, overflowed in session.run():
-        if overflowed:
-            raise UserError(f"the model overflowed in {dtype}; choose bfloat16 or float32")
-        for song, tokens in zip(songs, columns):
-            for column in tokens.unbind(-1):
-                if not (song.written and song.done):
-                    song.write(column)
-        yield
-        if all(song.done for song in songs):
-            return
+    with closing(DecodingSession(lm, tasks, sampling, dtype, device, options)) as session:
+        session.prefill()
+        for columns, overflowed in session.run():
+            if overflowed:
+                raise UserError(f"the model overflowed in {dtype}; choose bfloat16 or float32")
+            for song, tokens in zip(songs, columns):
+                for column in tokens.unbind(-1):
+                    if not (song.written and song.done):
+                        song.write(column)
+            yield
+            if all(song.done for song in songs):
+                return
 
 
 class DecodingSession:
@@ -88,7 +90,8 @@ class DecodingSession:
         self.dtype, self.device, self.options = dtype, device, options
         self.conditions = _both_rows(tasks).to(device)
         self.caches = make_caches(lm, rows, max_seq_len, dtype, device, options)
-        self.lm = FastLM(lm, projector(lm, rows, dtype, device, options), self.caches, max_seq_len, dtype)
+        self.projector = make_projector(lm, rows, dtype, device, options)
+        self.lm = FastLM(lm, self.projector, self.caches, max_seq_len, dtype)
         self.batch = SongBatch(tasks, config, sampling, device)
         self.at = Position(config.prefix_length, torch.tensor([config.prefix_length], device=device))
         self.draw: DrawNoise | None = None
@@ -105,6 +108,10 @@ class DecodingSession:
         """One column more, with noise [B, K, V] on the device; moves all but `at.number`."""
         self.at.index.add_(1)
         self.batch.write(self._network(self.batch.columns(), self.at), noise)
+
+    def close(self) -> None:
+        """Leave the network as it was found."""
+        self.projector.close()
 
     def run(self) -> Columns:
         """All columns to the end, those of the prefill included."""
@@ -126,16 +133,33 @@ def make_caches(
 ) -> tuple[AnyCache, AnyCache]:
     """Caches of the main and the sub transformer, in the layout and precision that suit the device."""
 
+    stored = kv_dtype(dtype, device, options)
+    length = -(-max_seq_len // _ALIGNMENT) * _ALIGNMENT
+
     def make(stack: LlamaStack) -> AnyCache:
-        shape = rows, stack.num_heads, max_seq_len, stack.head_dim
-        layers = len(stack.layers)
+        shape, layers = (rows, stack.num_heads, length, stack.head_dim), len(stack.layers)
+        if options.kv != "int8" and not fixed_shapes(device, options):
+            return TransposedCache(layers, shape, stored, device)
+        kernel = attention_kernel(stack.head_dim, dtype, device, options)
         if options.kv == "int8":
-            return EightBitCache(layers, shape, device)
-        if fixed_shapes(device, options):
-            return FixedCache(layers, shape, kv_dtype(dtype, device, options), device)
-        return TransposedCache(layers, shape, kv_dtype(dtype, device, options), device)
+            return EightBitCache(layers, shape, device, kernel)
+        return FixedCache(layers, shape, stored, device, kernel)
 
     return make(lm.main), make(lm.sub)
+
+
+def attention_kernel(
+    width: int, dtype: torch.dtype, device: torch.device, options: FastOptions
+) -> Kernel | None:
+    """The Triton kernel, or None where torch's attention is wanted or the kernel cannot run."""
+    if options.attention == "torch" or (options.attention == "auto" and device.type != "cuda"):
+        return None
+    try:
+        from . import decode_attention
+    except ImportError:
+        log.info("fast engine: attention kernel is off, triton is not installed (pip install triton)")
+        return None
+    return decode_attention.decode_attention if decode_attention.works_here(width, dtype, device) else None
 
 
 def fixed_shapes(device: torch.device, options: FastOptions) -> bool:
@@ -151,20 +175,13 @@ def kv_dtype(dtype: torch.dtype, device: torch.device, options: FastOptions) -> 
     return dtype
 
 
-def projector(
+def make_projector(
     lm: LeLM, rows: int, dtype: torch.dtype, device: torch.device, options: FastOptions
-) -> Callable[[Sequence[nn.Module]], Projection]:
-    """What makes a product of layers that share an input."""
+) -> Projector:
+    """What makes products of layers that share an input."""
     packing = options.pack and not options.compile and can_pack(dtype, device) and _has_room(lm)
-
-    def project(layers: Sequence[nn.Module]) -> Projection:
-        linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
-        if packing and len(linears) == len(layers):
-            return Packed(linears, rows)
-        # On the CPU plain weights may still lie in the file; making them one would copy them.
-        return native(layers, fuse=options.fuse and device.type != "cpu")
-
-    return project
+    # On the CPU plain weights may still lie in the file; making them one would copy them.
+    return Projector(rows, pack=packing, fuse=options.fuse and device.type != "cpu")
 
 
 def _has_room(lm: LeLM) -> bool:
