@@ -7,13 +7,17 @@ stays in float32.
 
     python -m benchmarks.render --size published --windows 1 --steps 1 --vae-frames 128
 
-With fewer frames or steps the window of 1000 frames and 10 steps is extrapolated, and the report says so.
+The fast path (`fast_...` in the JSON) is measured in turn with the reference, where it is installed; it
+decodes fewer frames for a window, as it decodes the overlap of two windows once. With fewer frames or steps
+the window of 1000 frames and 10 steps is extrapolated, and the report says so.
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +37,15 @@ from . import common
 CHUNK_FRAMES, CHUNK_OVERLAP = 128, 32  # of VAE decoding, as in the pipeline
 ROWS = 2  # unconditional and conditional
 VAE_GAIN = 0.3  # keeps the sum of 15 residual units of random weights of order 1
+
+
+class Path(NamedTuple):
+    """What is measured: the reference or the fast path."""
+
+    renderer: Any
+    decode: Callable[[Tensor], Tensor]  # latents [1, C, T] -> audio [1, channels, N], in chunks
+    decoded_frames: Callable[[int], int]  # frames that the decoder sees for so many
+    window_frames: Callable[[int], int]  # the same for an inner window of a song
 
 
 @dataclass(frozen=True)
@@ -78,8 +91,41 @@ def make_vae(config: OobleckConfig, plan: Plan) -> tuple[OobleckVAE, int]:
     return common.fill(vae, plan.device, gain=VAE_GAIN), flops
 
 
+def reference_path(renderer: FlowRenderer, vae: OobleckVAE) -> Path:
+    def decode(latents: Tensor) -> Tensor:
+        return decode_chunked(
+            vae.decode, latents, vae.config.hop_length, chunk_size=CHUNK_FRAMES, overlap=CHUNK_OVERLAP
+        )
+
+    return Path(renderer, decode, decoded_frames, decoded_frames)
+
+
 @torch.inference_mode()
-def time_windows(renderer: FlowRenderer, plan: Plan) -> tuple[list[float], float]:
+def fast_path(renderer: FlowRenderer, vae: OobleckVAE, plan: Plan) -> Path | None:
+    """None where the fast path is not installed."""
+    if find_spec("songgen_core.fast") is None:
+        return None
+    from songgen_core.fast.renderer import FastRenderer
+    from songgen_core.fast.rendering import plan_spans, widened
+    from songgen_core.fast.vae import FastVAE
+
+    decoder, quick = FastVAE(vae, plan.device), FastRenderer(renderer, plan.device)
+
+    def frames(count: int) -> int:
+        chunks = decoder.count_chunks(count)
+        return count if chunks == 1 else chunks * decoder.chunk_frames
+
+    def window_frames(count: int) -> int:
+        overlap = count - (count // 4) * 3
+        spans = plan_spans([count, count], 2 * count, overlap, decoder.reach)[1]
+        return sum(frames(last - first) for first, last in (widened(s, decoder.reach, count) for s in spans))
+
+    quick.prepare(plan.steps)
+    return Path(quick, decoder.decode_chunks, frames, window_frames)
+
+
+@torch.inference_mode()
+def time_windows(renderer: Any, plan: Plan) -> tuple[list[float], float]:
     """Seconds of every Euler step, and of the rest of a window (conditions, normalisation)."""
     config = renderer.config
     hop = (plan.frames // 4) * 3
@@ -107,20 +153,15 @@ def time_windows(renderer: FlowRenderer, plan: Plan) -> tuple[list[float], float
 
 
 @torch.inference_mode()
-def time_vae(vae: OobleckVAE, plan: Plan) -> float:
-    """Seconds to decode `vae_frames` latents as the pipeline does."""
-    latents = torch.randn(1, vae.config.latent_dim, plan.vae_frames).to(plan.device)
-
-    def decode() -> None:
-        audio = decode_chunked(
-            vae.decode, latents, vae.config.hop_length, chunk_size=CHUNK_FRAMES, overlap=CHUNK_OVERLAP
-        ).cpu()
-        assert audio.isfinite().all(), "the random VAE overflows"
-
+def time_vae(path: Path, plan: Plan) -> float:
+    """Seconds to decode `vae_frames` latents."""
+    latents = torch.randn(1, path.renderer.config.latent_dim, plan.vae_frames).to(plan.device)
     with exact_float32(plan.device):
         start = common.now(plan.device)
-        decode()
-        return common.now(plan.device) - start
+        audio = path.decode(latents).cpu()
+        seconds = common.now(plan.device) - start
+    assert audio.isfinite().all(), "the random VAE overflows"
+    return seconds
 
 
 def decoded_frames(frames: int) -> int:
@@ -130,33 +171,61 @@ def decoded_frames(frames: int) -> int:
     return CHUNK_FRAMES * len(chunk_starts(frames, CHUNK_FRAMES, CHUNK_OVERLAP))
 
 
-def measure(renderer: FlowRenderer, vae: OobleckVAE, plan: Plan) -> dict[str, Any]:
-    """The quickest Euler step and VAE pass, and the machine's rates between the runs."""
-    steps, rests, decodes, rates = [], [], [], []
-    time_windows(renderer, replace(plan, windows=1, steps=1))  # warm up
-    time_vae(vae, plan)
-    peak = common.peak_memory(plan.device)
+class Times:
+    """What one path took, run by run."""
+
+    def __init__(self, path: Path, plan: Plan) -> None:
+        self.path, self.plan = path, plan
+        self.steps: list[float] = []
+        self.rests: list[float] = []
+        self.decodes: list[float] = []
+
+    def run(self) -> None:
+        times, rest = time_windows(self.path.renderer, self.plan)
+        self.steps.append(min(times))
+        self.rests.append(rest)
+        self.decodes.append(time_vae(self.path, self.plan))
+
+    def quickest(self) -> dict[str, float]:
+        frames = self.path.decoded_frames(self.plan.vae_frames)
+        return {
+            "euler_step_seconds": min(self.steps),
+            "window_rest_seconds": min(self.rests),
+            "vae_seconds": min(self.decodes),
+            "vae_decoded": frames,
+            "vae_seconds_per_decoded_frame": min(self.decodes) / frames,
+        }
+
+
+def measure(paths: dict[str, Path], plan: Plan) -> dict[str, Any]:
+    """The quickest Euler step and VAE pass of each path, in turn, and the machine's rates between the runs.
+
+    The keys of a path begin with its name.
+    """
+    times, rates, peaks = {name: Times(path, plan) for name, path in paths.items()}, [], {}
+    for name, path in paths.items():  # warm up
+        time_windows(path.renderer, replace(plan, windows=1, steps=1))
+        time_vae(path, plan)
+        peaks[f"{name}peak_memory_bytes"] = common.peak_memory(plan.device)
+        if plan.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(plan.device)
     for _ in range(plan.repeats):
-        times, rest = time_windows(renderer, plan)
-        steps.append(min(times))
-        rests.append(rest)
-        decodes.append(time_vae(vae, plan))
+        for path_times in times.values():
+            path_times.run()
         rates.append(common.measure_rates(plan.device, plan.dtype, torch.float32))
-    return {
-        "peak_memory_bytes": peak,
-        "euler_step_seconds": min(steps),
-        "window_rest_seconds": min(rests),
-        "vae_seconds": min(decodes),
-        "vae_seconds_per_decoded_frame": min(decodes) / decoded_frames(plan.vae_frames),
-        **common.best_rates(rates),
-    }
+    result: dict[str, Any] = common.best_rates(rates) | peaks
+    for name, path_times in times.items():
+        speed = path_times.quickest()
+        speed |= window_estimate(speed, path_times.path, plan)
+        result |= {name + key: value for key, value in speed.items()}
+    return result
 
 
-def window_estimate(speed: dict[str, Any], plan: Plan) -> dict[str, Any]:
+def window_estimate(speed: dict[str, Any], path: Path, plan: Plan) -> dict[str, Any]:
     """One window of the default number of steps, decoded; per second of new audio (three quarters of it)."""
     num_steps = RenderOptions().num_steps
     flow = num_steps * speed["euler_step_seconds"] + speed["window_rest_seconds"]
-    vae = decoded_frames(plan.frames) * speed["vae_seconds_per_decoded_frame"]
+    vae = path.window_frames(plan.frames) * speed["vae_seconds_per_decoded_frame"]
     audio = (plan.frames // 4) * 3 / FRAME_RATE
     return {
         "window_steps": num_steps,
@@ -173,35 +242,53 @@ def against_ceiling(result: dict[str, Any], step_flops: int, chunk_flops: int) -
     """Times that the arithmetic allows, and how close we come."""
     step = step_flops / result[f"matmul_{result['dtype']}"]
     frame = chunk_flops / CHUNK_FRAMES / result["matmul_float32"]
-    return {
+    out = {
         "step_flops": step_flops,
         "ceiling_euler_step_seconds": step,
-        "step_share": step / result["euler_step_seconds"],
         "vae_chunk_flops": chunk_flops,
         "ceiling_vae_seconds_per_decoded_frame": frame,
-        "vae_share": frame / result["vae_seconds_per_decoded_frame"],
     }
+    for path in (
+        name.removesuffix("euler_step_seconds") for name in result if name.endswith("euler_step_seconds")
+    ):
+        out[f"{path}step_share"] = step / result[f"{path}euler_step_seconds"]
+        out[f"{path}vae_share"] = frame / result[f"{path}vae_seconds_per_decoded_frame"]
+    return out
 
 
 def rows(result: dict[str, Any]) -> dict[str, str]:
     r = result
-    how = "extrapolated" if r["extrapolated"] else "measured"
-    frame, name = r["ceiling_vae_seconds_per_decoded_frame"], r["dtype"]
-    return {
+    name, frame = r["dtype"], r["ceiling_vae_seconds_per_decoded_frame"]
+    table = {
         "model": f"{r['size']}, renderer in {r['dtype']}, VAE in float32, on {r['device']}",
-        "Euler step": f"{r['euler_step_seconds']:.4f} s, {r['frames']} frames",
-        "step ceiling": f"{r['ceiling_euler_step_seconds']:.4f} s for {r['step_flops'] / 1e12:.3f} TFLOP, "
-        f"{r['step_share']:.0%} reached",
-        "VAE": f"{r['vae_seconds']:.4f} s for {r['vae_frames']} frames ({r['vae_decoded']} with overlaps)",
-        "VAE ceiling": f"{frame * r['vae_decoded']:.4f} s, {r['vae_share']:.0%} reached",
         "matrix product": f"{r[f'matmul_{name}'] / 1e12:.3f} TFLOP/s in {name}, "
         f"{r['matmul_float32'] / 1e12:.3f} in float32",
-        f"window of {r['frames']}": f"{r['window_seconds']:.3f} s for {r['window_steps']} steps + "
+        "step ceiling": f"{r['ceiling_euler_step_seconds']:.4f} s for {r['step_flops'] / 1e12:.3f} TFLOP",
+        "VAE ceiling": f"{frame * r['vae_decoded']:.4f} s for {r['vae_decoded']} frames",
+        **path_rows(r, "", "reference"),
+    }
+    if "fast_euler_step_seconds" in r:
+        table |= path_rows(r, "fast_", "fast") | {
+            "fast : reference": f"Euler step {r['euler_step_seconds'] / r['fast_euler_step_seconds']:.2f}, "
+            f"VAE {r['vae_seconds'] / r['fast_vae_seconds']:.2f}, "
+            f"audio second {r['seconds_per_audio_second'] / r['fast_seconds_per_audio_second']:.2f} times"
+        }
+    return table | {"load": f"{r['load_average']} at the start"}
+
+
+def path_rows(result: dict[str, Any], prefix: str, title: str) -> dict[str, str]:
+    how = "extrapolated" if result["extrapolated"] else "measured"
+    r = {name.removeprefix(prefix): value for name, value in result.items() if name.startswith(prefix)}
+    return {
+        f"{title}: Euler step": f"{r['euler_step_seconds']:.4f} s, {result['frames']} frames, "
+        f"{r['step_share']:.0%} of the ceiling",
+        f"{title}: VAE": f"{r['vae_seconds']:.4f} s for {result['vae_frames']} frames "
+        f"({r['vae_decoded']} with overlaps), {r['vae_share']:.0%} of the ceiling",
+        f"{title}: window": f"{r['window_seconds']:.3f} s for {r['window_steps']} steps + "
         f"{r['vae_window_seconds']:.3f} s VAE ({how})",
-        "audio second": f"{r['seconds_per_audio_second']:.4f} s, of which VAE "
+        f"{title}: audio second": f"{r['seconds_per_audio_second']:.4f} s, of which VAE "
         f"{r['vae_seconds_per_audio_second']:.4f} s; {r['realtime_factor']:.3f} of real time",
-        "peak memory": f"{r['peak_memory_bytes'] / 2**30:.2f} GiB",
-        "load": f"{r['load_average']} at the start",
+        f"{title}: peak memory": f"{r['peak_memory_bytes'] / 2**30:.2f} GiB",
     }
 
 
@@ -238,13 +325,15 @@ def main() -> None:
         "windows": plan.windows,
         "steps": plan.steps,
         "vae_frames": vae_frames,
-        "vae_decoded": decoded_frames(vae_frames),
         "repeats": args.repeats,
         "parameters_renderer": sum(p.numel() for p in renderer.parameters()),
         "parameters_vae_decoder": sum(p.numel() for p in vae.parameters()),
     }
-    result |= measure(renderer, vae, plan)
-    result |= window_estimate(result, plan) | against_ceiling(result, step_flops, chunk_flops) | origin
+    paths = {"": reference_path(renderer, vae)}
+    if (fast := fast_path(renderer, vae, plan)) is not None:
+        paths["fast_"] = fast
+    result |= measure(paths, plan)
+    result |= against_ceiling(result, step_flops, chunk_flops) | origin
     common.report(rows(result), result | {"hardware": common.machine(device)})
 
 

@@ -14,7 +14,7 @@ from ..songgen_core.generation.delay import DelayedStreams
 from ..songgen_core.generation.songs import SongLoop, SongTask, empty_streams
 from ..songgen_core.models.lelm import LeLM
 from ..songgen_core.prompts.prompt import BOTH_GIVEN, Prompt
-from ..songgen_core.seeds import MAX_SEED
+from ..songgen_core.seeds import MAX_SEED, following_seeds
 from ..songgen_core.selftest import NOTICE
 from ..songgen_core.text.lyrics import Song, length_advice
 from ..songgen_core.text.tags import Description
@@ -168,7 +168,9 @@ class GenerateTokens(io.ComfyNode):
         candidates: int = 1,
     ) -> io.NodeOutput:
         host.check_choice("output", output, OUTPUTS)
-        seeds = seeds_of(seed, candidates)
+        if not 1 <= candidates <= MOST_CANDIDATES:
+            raise UserError(f"candidates is {candidates}; choose 1 to {MOST_CANDIDATES}")
+        seeds = following_seeds(seed, candidates)
         sampling = sampling_options(model.config, temperature, top_k, top_p, cfg_scale, repetition_window)
         style = Description.parse(description or "")
         song = Song.parse(lyrics)
@@ -200,13 +202,6 @@ class GenerateTokens(io.ComfyNode):
             for length, (seed, song) in zip(seconds, made)
         ]
         return io.NodeOutput([song.codes for _, song in made], seconds, infos)
-
-
-def seeds_of(first: int, candidates: int) -> list[int]:
-    """One seed per song; behind the last one follows 0. Raises UserError."""
-    if not 1 <= candidates <= MOST_CANDIDATES:
-        raise UserError(f"candidates is {candidates}; choose 1 to {MOST_CANDIDATES}")
-    return [(first + number) % (MAX_SEED + 1) for number in range(candidates)]
 
 
 def in_groups(loop: SongLoop, size: int) -> SongLoop:

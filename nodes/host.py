@@ -51,6 +51,7 @@ _IN_MB = "downloading "  # how stages begin that count megabytes
 # Bytes beside the weights. Measured with the published sizes: a segment of 40 s through an encoder takes
 # 0.8 GB, 10 s through the VAE 1.2 GB, 7.8 s through the separator 0.6 GB; the rest is for a card's libraries.
 _ENCODER_MEMORY, _SEPARATOR_MEMORY = 2048 * _MB, 1024 * _MB
+_BLOCK = 64  # positions by which caches of the fast engine grow
 
 
 class Readers:
@@ -223,7 +224,8 @@ def place_for_songs(model: SongModel, duration: float, songs: int) -> tuple[torc
     while True:
         needed = lm_memory(model, duration, at_once)
         device = place([model.lm], needed)
-        if at_once == 1 or (is_whole(model.lm) and mm.get_free_memory(device) >= needed):
+        is_whole = model.lm.loaded_size() >= model.lm.model_size()
+        if at_once == 1 or (is_whole and mm.get_free_memory(device) >= needed):
             break
         at_once = -(-at_once // 2)
     if at_once < songs:
@@ -231,18 +233,15 @@ def place_for_songs(model: SongModel, duration: float, songs: int) -> tuple[torc
     return device, at_once
 
 
-def is_whole(patcher: ModelPatcher) -> bool:
-    """Whether all of a network lies on its device."""
-    return all(p.device.type == patcher.load_device.type for p in patcher.model.parameters())
-
-
 def lm_memory(model: SongModel, duration: float, songs: int = 1) -> int:
     """Bytes that the language model needs beside its weights to write so many songs at a time: the KV caches
     of both rows of each, and activations."""
     config, width = model.config, model.dtype.itemsize
-    positions = songs * config.max_seq_len(check_duration(duration, config))
+    length = config.max_seq_len(check_duration(duration, config))
+    positions = songs * length
     if model.is_quick:
-        positions += config.prefix_length + 1  # what is read before the song has caches of its own at first
+        length = -(-length // _BLOCK) * _BLOCK
+        positions = songs * length + config.prefix_length + 1  # the prefix has caches of its own at first
         if mm.is_device_cpu(model.lm.load_device):
             width = torch.float32.itemsize  # whatever the weights are in
     layers = config.num_hidden_layers + config.num_hidden_layers_sub

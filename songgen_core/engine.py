@@ -3,19 +3,43 @@
 Nothing else knows the package `fast`. Without it, or where it cannot run, everything works as before.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Literal, Protocol
 
 import torch
+from torch import Tensor
 
 from .codec import RenderAudio, render_audio
-from .errors import UserError
+from .configs import LeLMConfig
+from .errors import Cancelled, UserError
 from .generation.songs import SongLoop, one_by_one
 from .models.lelm import LeLM
+from .progress import IsCancelled, OnProgress, Progress
 
 EngineName = Literal["auto", "reference"]
 ENGINES: tuple[EngineName, ...] = ("auto", "reference")
+WeightKind = Literal["native", "int8", "fp8", "int4"]
+WEIGHTS: tuple[WeightKind, ...] = ("native", "int8", "fp8", "int4")
+
+OnLayer = Callable[[int, int], None]  # layers done, layers in all
+
+
+class Streamed(Protocol):
+    """A song that was heard while it was made: codes [1, 3, T], output name -> audio [1, C, N]."""
+
+    @property
+    def codes(self) -> Tensor: ...
+
+    @property
+    def audio(self) -> dict[str, Tensor]: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+
+SingStreaming = Callable[..., Streamed]  # arguments as `fast.streaming.sing_streaming` has them
 
 
 class Engine(Protocol):
@@ -28,6 +52,16 @@ class Engine(Protocol):
     def song_loop(self, lm: LeLM, device: torch.device) -> SongLoop:
         """The loop that writes songs with `lm`, as its weights lie now."""
 
+    @property
+    def sing_streaming(self) -> SingStreaming | None:
+        """What renders a song while it is being written; None where nothing can."""
+
+    def narrow(self, lm: LeLM, weights: str, on_layer: OnLayer) -> None:
+        """Store the layers of both transformers of `lm` in 8 or 4 bit, in place; "native" leaves them.
+
+        Raises UserError where that cannot be.
+        """
+
 
 class ReferenceEngine:
     """The networks as they are."""
@@ -39,6 +73,14 @@ class ReferenceEngine:
     def song_loop(self, lm: LeLM, device: torch.device) -> SongLoop:
         return one_by_one
 
+    @property
+    def sing_streaming(self) -> SingStreaming | None:
+        return None
+
+    def narrow(self, lm: LeLM, weights: str, on_layer: OnLayer) -> None:
+        if weights != "native":
+            raise UserError(f"weights in {weights} need the engine 'auto'; choose it, or weights 'native'")
+
 
 def load_engine(name: str = "auto") -> Engine:
     """`auto` is the fast path where it is installed. Raises UserError on another name."""
@@ -48,3 +90,30 @@ def load_engine(name: str = "auto") -> Engine:
         engine: Engine = import_module(f"{__package__}.fast.engine").FastEngine()
         return engine
     return ReferenceEngine()
+
+
+def on_layer(weights: str, on_progress: OnProgress, cancelled: IsCancelled) -> OnLayer:
+    """A listener for `Engine.narrow` that reports progress and raises Cancelled."""
+
+    def report(done: int, total: int) -> None:
+        if cancelled():
+            raise Cancelled("stopped by the user")
+        on_progress(Progress(f"loading language model in {weights}", done, total))
+
+    return report
+
+
+def describe_memory(
+    budget: float, config: LeLMConfig, *, dtype: torch.dtype, duration: float | None = None
+) -> str:
+    """How a song of `duration` seconds is made on a card of `budget` GB (1e9 bytes), in a few lines.
+
+    Raises UserError on a duration that the model cannot make, a budget of nothing, or without the fast path.
+    """
+    if not 0 < budget <= 1000:
+        raise UserError(f"a card of {budget:g} GB is none; give its memory in GB, such as 8")
+    if find_spec(f"{__package__}.fast") is None:
+        raise UserError("memory plans are part of the fast engine, which is not installed here")
+    plans = import_module(f"{__package__}.fast.memory_plan")
+    plan = plans.make_plan(int(budget * 1e9), plans.Estimate(config, dtype=dtype, duration=duration))
+    return str(plans.describe(plan))

@@ -7,7 +7,7 @@ Letters: T frames (25 per second), N samples.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from .checkpoint.load_model import load_networks
 from .codec import RenderOptions, SongCodec
 from .configs import FRAME_RATE, OutputType
 from .devices import choose_device, choose_dtype, placed
-from .engine import Engine, ReferenceEngine, load_engine
+from .engine import Engine, ReferenceEngine, load_engine, on_layer
 from .errors import UserError
 from .generation.sampling import SamplingOptions
 from .models.lelm import LeLM
@@ -28,9 +28,11 @@ from .prompts.prompt import Prompt
 from .prompts.readers import PromptReaders
 from .selftest import NOTICE, SELFTEST, selftest_networks
 from .text.bpe import TextTokenizers
-from .writing import write_codes
+from .writing import EMPTY_SONG, SongRequest, write_songs
 
 log = logging.getLogger("songgen")
+
+OnAudio = Callable[[str, Tensor], None]  # output name, the next samples [1, C, n]
 
 OUTPUTS: tuple[OutputType, ...] = ("mixed", "vocal", "bgm", "separate")
 
@@ -86,14 +88,17 @@ class SongPipeline:
         dtype: str = "auto",
         low_memory: bool = False,
         engine: str = "auto",
+        weights: str = "native",
         on_progress: OnProgress = ignore_progress,
         cancelled: IsCancelled = never_cancelled,
     ) -> "SongPipeline":
         """Load a model by name (looked up under `roots`), folder or file; "selftest" needs no files.
 
-        `engine` "auto" takes the fast path where it can run, "reference" never does. Raises
+        `engine` "auto" takes the fast path where it can run, "reference" never does. `weights` in "int8",
+        "fp8" or "int4" make the language model smaller and, with the fast engine, quicker. Raises
         CheckpointError, UserError, Cancelled.
         """
+        quick = load_engine(engine)
         where = choose_device(device)
         precision = choose_dtype(where, dtype)
         if str(model) == SELFTEST:
@@ -103,7 +108,7 @@ class SongPipeline:
             files = find_model(model, roots, variant)
             networks, name = load_networks(files, precision, on_progress, cancelled), files.name
         lm, tokenizers, renderer, vae = networks
-        quick = load_engine(engine)
+        quick.narrow(lm, weights, on_layer(weights, on_progress, cancelled))
         codec = SongCodec(
             renderer,
             vae,
@@ -143,37 +148,108 @@ class SongPipeline:
         A `prompt` (from `prompt_of`, or stored codes) steers style and voice. The same seed gives the same
         codes and audio on the same device. Raises LyricsError, UserError, Cancelled.
         """
+        (song,) = self.generate_candidates(
+            lyrics,
+            description,
+            seeds=[seed],
+            duration=duration,
+            sampling=sampling,
+            rendering=rendering,
+            output=output,
+            prompt=prompt,
+            literal=literal,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
+        return song
+
+    def generate_candidates(
+        self,
+        lyrics: str,
+        description: str | None = None,
+        *,
+        seeds: Sequence[int],
+        duration: float | None = None,
+        sampling: SamplingOptions | None = None,
+        rendering: RenderOptions = RenderOptions(),
+        output: OutputType = "mixed",
+        prompt: Prompt | None = None,
+        literal: bool = False,
+        on_audio: OnAudio | None = None,
+        on_progress: OnProgress = ignore_progress,
+        cancelled: IsCancelled = never_cancelled,
+    ) -> Iterator[SongResult]:
+        """Songs that differ by their seed alone, see `generate`: written in one go, each there once it is
+        rendered. One that the model ends before its first sound is left out, unless all are.
+
+        `on_audio` hears a single song as it grows, where the engine can do that and all networks stay on the
+        device; otherwise each song when it is done.
+        """
         if output not in OUTPUTS:
             raise UserError(f"output '{output}' is unknown; choose one of {', '.join(OUTPUTS)}")
+        stream = self.engine.sing_streaming
+        if on_audio is not None and stream is not None and len(seeds) == 1 and not self.low_memory:
+            with placed([self.lm, self.codec.renderer, self.codec.vae], self.device, stay=True):
+                made = stream(
+                    self.lm,
+                    self.tokenizers,
+                    self.codec.renderer,
+                    self.codec.vae,
+                    lyrics,
+                    description,
+                    seed=seeds[0],
+                    device=self.device,
+                    dtype=self.dtype,
+                    duration=duration,
+                    sampling=sampling,
+                    rendering=rendering,
+                    output=output,
+                    prompt=prompt,
+                    literal=literal,
+                    loop=self.engine.song_loop(self.lm, self.device),
+                    on_audio=on_audio,
+                    on_progress=on_progress,
+                    cancelled=cancelled,
+                )
+            rate = self.codec.vae.config.sample_rate
+            yield SongResult(made.codes, made.audio, rate, seeds[0], made.ended, self.name)
+            return
+        prompt_codes = None if prompt is None else prompt.codes
+        requests = [
+            SongRequest(lyrics, description, seed, duration, output, prompt_codes, literal) for seed in seeds
+        ]
         with placed([self.lm], self.device, stay=not self.low_memory):
-            codes, ended = write_codes(
+            songs = write_songs(
                 self.lm,
                 self.tokenizers,
-                lyrics,
-                description,
-                seed=seed,
+                requests,
                 device=self.device,
                 dtype=self.dtype,
-                duration=duration,
                 sampling=sampling,
-                output=output,
-                prompt_codes=None if prompt is None else prompt.codes,
-                literal=literal,
                 loop=self.engine.song_loop(self.lm, self.device),
                 on_progress=on_progress,
                 cancelled=cancelled,
             )
-        codes = codes.clone()  # out of inference mode, so that callers may change it in place
+        if all(song.is_empty for song in songs):
+            raise UserError(EMPTY_SONG)
         wanted = ("mixed", "vocal", "bgm") if output == "separate" else (output,)
-        audio = {}
-        for name in wanted:
-            audio[name] = self.codec.render(
-                codes,
-                seed=seed,
-                output=name,
-                prompt=prompt,
-                rendering=rendering,
-                on_progress=on_progress,
-                cancelled=cancelled,
-            )
-        return SongResult(codes, audio, self.codec.vae.config.sample_rate, seed, ended, self.name)
+        for seed, song in zip(seeds, songs):
+            if song.is_empty:
+                continue
+            codes = song.codes.clone()  # out of inference mode, so that callers may change it in place
+            audio = {}
+            for name in wanted:
+                audio[name] = self.codec.render(
+                    codes,
+                    seed=seed,
+                    output=name,
+                    prompt=prompt,
+                    rendering=rendering,
+                    on_progress=on_progress,
+                    cancelled=cancelled,
+                )
+            if on_audio is not None:
+                for name, whole in audio.items():
+                    on_audio(name, whole)
+            rate = self.codec.vae.config.sample_rate
+            yield SongResult(codes, audio, rate, seed, song.ended, self.name)

@@ -42,7 +42,7 @@ ALLOWED = {
     },
     "codec": {"checkpoint", "devices", "generation", "models", "progress", "prompts"},
     "writing": {"generation", "models", "progress", "text"},
-    "engine": {"codec", "generation", "models"},
+    "engine": {"codec", "generation", "models", "progress"},
     "fast": {
         "codec",
         "devices",
@@ -53,7 +53,7 @@ ALLOWED = {
         "models",
         "progress",
         "prompts",
-        "writing",
+        *("text", "writing"),
     },
     "pipeline": {
         *("checkpoint", "codec", "devices", "engine", "generation", "models", "progress", "prompts"),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ RENDER = SHARED | {
 PROMPT = SHARED | {
     "encoder_seconds", "encoder_flops", "encoder_share", "vae_seconds", "vae_flops", "vae_share",
     "separator_chunk_seconds", "prompt_seconds", "matmul_float32",
+}  # fmt: skip
+
+
+FIRST_AUDIO = SHARED | {
+    "engine", "frames", "steps", "song_seconds", "pieces_seconds", "largest_difference",
+    "streamed_first_audio_seconds", "streamed_gapless_start_seconds", "streamed_whole_seconds",
+    "in_turn_first_audio_seconds", "in_turn_gapless_start_seconds", "in_turn_whole_seconds",
 }  # fmt: skip
 
 
@@ -83,6 +91,13 @@ def test_render() -> None:
     for name in ("euler_step_seconds", "vae_seconds", "vae_chunk_flops", "ceiling_euler_step_seconds"):
         assert result[name] > 0, name
     assert 0 < result["step_share"] < 2 and 0 < result["vae_share"] < 2
+    if find_spec("songgen_core.fast"):
+        assert result["fast_vae_decoded"] == 2 * 128
+        # Chunks of a window without the overlap of 40, which is decoded once: a head of 18, and 160 - 22.
+        fast_window = (18 + 2 * 128) * result["fast_vae_seconds_per_decoded_frame"]
+        assert result["fast_vae_window_seconds"] == pytest.approx(fast_window)
+        for name in ("euler_step_seconds", "realtime_factor", "peak_memory_bytes", "step_share", "vae_share"):
+            assert result[f"fast_{name}"] > 0, name
 
 
 def test_prompt() -> None:
@@ -96,3 +111,18 @@ def test_prompt() -> None:
     inner = 2 * 9 * channels * channels * (mels // 2) * (frames // 2)
     assert result["encoder_flops"] > inner
     assert 0 < result["encoder_share"] < 2 and 0 < result["vae_share"] < 2
+
+
+def test_first_audio() -> None:
+    pytest.importorskip("songgen_core.fast")
+    result = last_line(
+        "first_audio", "--song-seconds", "8", "--frames", "60", "--steps", "1", "--engine", "reference"
+    )
+    assert result.keys() >= FIRST_AUDIO
+    assert (result["benchmark"], result["size"], result["engine"]) == ("first_audio", "tiny", "reference")
+    # 200 frames in windows of 60 with 45 new ones each; the last piece is what is left.
+    assert result["pieces_seconds"] == [1.8, 1.8, 1.8, 1.8, 0.8]
+    assert result["largest_difference"] == 0
+    assert 0 < result["streamed_first_audio_seconds"] <= result["streamed_gapless_start_seconds"]
+    assert result["streamed_first_audio_seconds"] < result["streamed_whole_seconds"]
+    assert result["in_turn_first_audio_seconds"] == result["in_turn_whole_seconds"]

@@ -7,6 +7,7 @@ from ..checkpoint.layout import SharedFiles, find_codec, find_model
 from ..checkpoint.load_model import load_codec
 from ..codec import SongCodec, SongReader
 from ..devices import choose_device, choose_dtype
+from ..engine import load_engine
 from ..errors import UserError
 from ..progress import IsCancelled, OnProgress
 from ..prompts.readers import PromptReaders
@@ -43,7 +44,14 @@ class ChosenCodec:
         else:
             dtype = choose_dtype(device, self.args.dtype)
             renderer, vae = load_codec(self.files, dtype, on_progress, cancelled)
-        return SongCodec(renderer, vae, self.readers, device=device, low_memory=self.args.low_memory)
+        return SongCodec(
+            renderer,
+            vae,
+            self.readers,
+            device=device,
+            low_memory=self.args.low_memory,
+            render=load_engine(self.args.engine).render_audio,
+        )
 
 
 def choose_codec(args: Namespace) -> ChosenCodec:

@@ -14,8 +14,9 @@ from ..checkpoint.convert import check_complete
 from ..checkpoint.files import WEIGHT_SUFFIXES, read_state_dict
 from ..checkpoint.layout import Kind, ModelFiles, SharedKind, find_model, identify, list_models
 from ..checkpoint.load_model import language_model_config
-from ..configs import VARIANTS
+from ..configs import VARIANTS, LeLMConfig
 from ..devices import choose_device
+from ..engine import describe_memory
 from ..errors import UserError
 from ..prompts.load_separator import separator_tensors
 from ..prompts.presets import load_presets
@@ -45,6 +46,13 @@ def run(args: Namespace) -> int:
     """Tell; a file with problems is exit code 0 all the same, since the problem is the answer."""
     console = Console(args)
     roots = model_folders(args.models_dir)
+    if args.plan is not None:
+        plan = describe_memory(
+            args.plan, _config(args.what, roots), dtype=torch.float16, duration=args.duration
+        )
+        console.say(plan)
+        console.result({"plan": plan.splitlines()})
+        return 0
     if args.what is None:
         report = _machine(roots)
         _show_machine(console, report)
@@ -57,6 +65,16 @@ def run(args: Namespace) -> int:
         _show_file(console, report)
     console.result(report)
     return 0
+
+
+def _config(what: str | None, roots: list[Path]) -> LeLMConfig:
+    """Sizes of a published variant or of a model on this machine. Raises UserError, CheckpointError."""
+    if what is None:
+        raise UserError(f"--plan needs a model; name one, or a variant: {', '.join(VARIANTS)}")
+    if what in VARIANTS:
+        return VARIANTS[what].lm
+    files = find_model(what, roots)
+    return language_model_config(files, files.tokenizer or QWEN2_FOLDER)
 
 
 def _weight_file(what: str) -> Path | None:

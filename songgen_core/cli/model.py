@@ -29,6 +29,7 @@ class ChosenModel:
     device: str
     dtype: str
     low_memory: bool
+    engine: str
     config: LeLMConfig
 
     @property
@@ -49,6 +50,7 @@ class ChosenModel:
             device=self.device,
             dtype=self.dtype,
             low_memory=self.low_memory,
+            engine=self.engine,
             on_progress=on_progress,
             cancelled=cancelled,
         )
@@ -66,7 +68,16 @@ def choose_model(args: Namespace) -> ChosenModel:
     else:
         files = find_model(name, roots, args.variant)
         config = language_model_config(files, files.tokenizer or QWEN2_FOLDER)
-    return ChosenModel(name, tuple(roots), args.variant, args.device, args.dtype, args.low_memory, config)
+    return ChosenModel(
+        name,
+        tuple(roots),
+        args.variant,
+        args.device,
+        args.dtype,
+        args.low_memory,
+        args.engine,
+        config,
+    )
 
 
 def model_folders(given: list[Path] | None) -> list[Path]:

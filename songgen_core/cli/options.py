@@ -12,6 +12,7 @@ from ..configs import VARIANTS, OutputType
 FORMATS = ("flac", "wav", "wav32", "mp3")
 DTYPES = ("float32", "float16", "bfloat16")
 OUTPUTS: tuple[str, ...] = get_args(OutputType)
+ENGINES = ("auto", "reference")
 SAMPLING = ("temperature", "top_k", "top_p", "cfg_scale", "repetition_window")
 
 _SING_EXAMPLE = 'songgen sing lyrics.txt -o song.flac --tags "female, pop, piano, the bpm is 110" --seed 1'
@@ -62,6 +63,10 @@ def _add_sing(parser: argparse.ArgumentParser) -> None:
     )
     _add_mend(parser)
     _whole(parser, "--seed", None, "same seed, same song (default: a random one, which is shown)")
+    _whole(parser, "--candidates", 1, "songs in one go, seeds in a row: song.1.flac, song.2.flac, ...")
+    parser.add_argument(
+        "--preview", type=Path, metavar="FILE", help="a WAV file to listen to while the song is being made"
+    )
     _add_prompt_options(parser)
     _add_song_options(parser)
     _add_model_options(parser)
@@ -116,6 +121,8 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
 
 def _add_info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", metavar="PATH_OR_NAME", help="a weight file, model folder or name")
+    _real(parser, "--plan", "how the model PATH_OR_NAME or VARIANT runs on a card of X GB: 6, 8, 12, ...")
+    _real(parser, "--duration", "seconds of song that --plan is for (default: the model's limit)")
     _add_models_dir(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(quiet=False)
@@ -150,7 +157,7 @@ def _add_encode(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bgm", type=Path, metavar="FILE", help="its accompaniment alone")
     _whole(parser, "--seed", 0, "of the separation (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    _add_model_options(parser)
+    _add_model_options(parser, with_engine=False)
     _add_report_options(parser)
 
 
@@ -193,7 +200,7 @@ def _add_rendering_options(parser: argparse.ArgumentParser) -> None:
     _real(rendering, "--guidance-scale", "strength of guidance (default: 1.5)", 1.5)
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
+def _add_model_options(parser: argparse.ArgumentParser, *, with_engine: bool = True) -> None:
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model", metavar="NAME", help=f"name, folder or file (default: the only one found); {_NO_MODEL}"
@@ -205,6 +212,13 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
     model.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="default: auto")
     model.add_argument("--low-memory", action="store_true", help="one network on the device at a time")
+    if with_engine:
+        model.add_argument(
+            "--engine",
+            choices=ENGINES,
+            default=ENGINES[0],
+            help="auto: the fast one where it can run (default); reference: slower, to compare",
+        )
 
 
 def _add_models_dir(parser: Any, text: str = "where models lie; may be repeated") -> None:

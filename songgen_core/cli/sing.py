@@ -1,26 +1,45 @@
-"""`songgen sing`: one song."""
+"""`songgen sing`: one song, or several from the same lyrics."""
 
 import secrets
 import sys
 from argparse import Namespace
+from contextlib import ExitStack
 from pathlib import Path
 
-from ..pipeline import SongPipeline
+from torch import Tensor
+
+from ..errors import Cancelled, UserError
+from ..pipeline import OnAudio, SongPipeline
+from ..progress import IsCancelled, OnProgress
 from .model import choose_model
+from .options import Interrupted
+from .preview import PreviewFile
 from .prompt import PromptRequest
 from .show import Console, duration_text
-from .song import MadeSong, Request, Settings, decode_text, make_song, read_text
+from .song import (
+    MadeSong,
+    Request,
+    Settings,
+    decode_text,
+    make_candidates,
+    read_text,
+    time_taken,
+)
 from .stopping import ctrl_c
 
 _RANDOM_SEEDS = 2**32
+_MOST_CANDIDATES = 8
 
 
 def run(args: Namespace) -> int:
-    """Check everything, load the model, make the song."""
+    """Check everything, load the model, make the song, or several."""
     console = Console(args)
     settings = Settings.of(args)
+    if not 1 <= args.candidates <= _MOST_CANDIDATES:
+        raise UserError(f"--candidates {args.candidates} is not possible; choose 1 to {_MOST_CANDIDATES}")
     request = _request(args).mend() if args.mend else _request(args)
-    for warning in request.check(overwrite=args.overwrite):
+    requests = request.candidates(args.candidates)
+    for warning in dict.fromkeys(w for r in requests for w in r.check(overwrite=args.overwrite)):
         console.warn(warning)
     chosen = choose_model(args)
     if request.prompt is not None:
@@ -29,16 +48,56 @@ def run(args: Namespace) -> int:
         console.warn(warning)
     with console.library_warnings(), ctrl_c() as cancelled, console.progress() as on_progress:
         pipeline = chosen.load(on_progress, cancelled)
-        song = make_song(
+        with ExitStack() as stack:
+            on_audio = _preview(stack, args, pipeline)
+            songs = _made(requests, pipeline, settings, chosen.notice, on_audio, on_progress, cancelled)
+    _report(console, songs, requests, pipeline)
+    return 0
+
+
+def _preview(stack: ExitStack, args: Namespace, pipeline: SongPipeline) -> OnAudio | None:
+    """What writes the preview; of several outputs it holds the mix. Raises AudioError, UserError."""
+    if args.preview is None:
+        return None
+    if args.candidates > 1:
+        raise UserError("--preview goes with one song; leave out --candidates or --preview")
+    preview = stack.enter_context(PreviewFile(args.preview, pipeline.codec.vae.config.sample_rate))
+    heard = "mixed" if args.output == "separate" else args.output
+
+    def add(name: str, piece: Tensor) -> None:
+        if name == heard:
+            preview.add(piece)
+
+    return add
+
+
+def _made(
+    requests: list[Request],
+    pipeline: SongPipeline,
+    settings: Settings,
+    notice: str | None,
+    on_audio: OnAudio | None,
+    on_progress: OnProgress,
+    cancelled: IsCancelled,
+) -> list[MadeSong]:
+    """All of them; a stop says how many are on the disk."""
+    songs: list[MadeSong] = []
+    try:
+        for song in make_candidates(
             pipeline,
-            request,
+            requests,
             settings,
-            notice=chosen.notice,
+            notice=notice,
+            on_audio=on_audio,
             on_progress=on_progress,
             cancelled=cancelled,
-        )
-    _report(console, song, pipeline)
-    return 0
+        ):
+            songs.append(song)
+    except (KeyboardInterrupt, Cancelled):
+        if not songs:
+            raise
+        raise Interrupted(f"stopped; {len(songs)} of {len(requests)} songs were written") from None
+    return songs
 
 
 def _request(args: Namespace) -> Request:
@@ -61,7 +120,24 @@ def _lyrics(name: str, limit: int = 1_000_000) -> str:
     return read_text(Path(name), limit)
 
 
-def _report(console: Console, song: MadeSong, pipeline: SongPipeline) -> None:
+def _report(console: Console, songs: list[MadeSong], requests: list[Request], pipeline: SongPipeline) -> None:
+    made = {song.result.seed for song in songs}
+    for request in requests:
+        if request.seed not in made:
+            console.warn(f"seed {request.seed} is left out: the model ended the song before its first sound")
+    for song in songs:
+        _tell(console, song)
+    last = songs[-1]
+    console.say(f"made in {duration_text(last.elapsed_seconds)} on {pipeline.device}")
+    told = last.summary()
+    if len(requests) > 1:
+        total = sum(song.result.seconds for song in songs)
+        told = {"songs": [song.about() for song in songs], **time_taken(last.elapsed_seconds, total)}
+    device = {"device": str(pipeline.device), "dtype": str(pipeline.dtype).removeprefix("torch.")}
+    console.result({**told, **device, "warnings": console.warnings})
+
+
+def _tell(console: Console, song: MadeSong) -> None:
     for saved in song.saved.values():
         console.say(f"{saved.path}: {saved.seconds:.1f} s, seed {song.result.seed}")
         if saved.limited:
@@ -70,6 +146,3 @@ def _report(console: Console, song: MadeSong, pipeline: SongPipeline) -> None:
         console.say("the time was up before the model ended the song; --duration sets the limit")
     if song.prompt is not None:
         console.say(f"steered by {song.prompt.about}")
-    console.say(f"made in {duration_text(song.elapsed_seconds)} on {pipeline.device}")
-    device = {"device": str(pipeline.device), "dtype": str(pipeline.dtype).removeprefix("torch.")}
-    console.result({**song.summary(), **device, "warnings": console.warnings})

@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,10 +18,10 @@ from ..audio.files import SavedAudio, format_name, save_audio
 from ..codec import RenderOptions
 from ..configs import LeLMConfig, OutputType
 from ..errors import AudioError, LyricsError, UserError
-from ..pipeline import SongPipeline, SongResult
+from ..pipeline import OnAudio, SongPipeline, SongResult
 from ..progress import IsCancelled, OnProgress
 from ..prompts.prompt import Prompt
-from ..seeds import check_seed
+from ..seeds import check_seed, following_seeds
 from ..text.doctor import MendedLyrics, mend_lyrics
 from ..text.lyrics import Song, length_advice
 from ..text.tags import Description
@@ -79,6 +79,14 @@ class Request:
 
     def targets(self) -> dict[str, Path]:
         return targets_of(self.path, self.output)
+
+    def candidates(self, count: int) -> list["Request"]:
+        """This song with the seeds that follow, in files such as `song.2.flac`; one keeps its name."""
+        if count == 1:
+            return [self]
+        names = [f"{self.path.stem}.{number}{self.path.suffix}" for number in range(1, count + 1)]
+        seeds = following_seeds(self.seed, count)
+        return [replace(self, path=self.path.with_name(n), seed=seed) for n, seed in zip(names, seeds)]
 
     def check(self, *, overwrite: bool) -> list[str]:
         """Everything that needs no model; returns warnings. Raises UserError, LyricsError, AudioError."""
@@ -140,22 +148,31 @@ class MadeSong:
         return any(saved.limited for saved in self.saved.values())
 
     def summary(self) -> dict[str, Any]:
-        """What `--json` tells; real_time_factor is computing time per second of song."""
-        seconds = self.result.seconds
+        """What `--json` tells of one song."""
         mended = self.request.mended
         return {
+            **self.about(),
+            **time_taken(self.elapsed_seconds, self.result.seconds),
+            **({"changes": [asdict(change) for change in mended.changes]} if mended else {}),
+        }
+
+    def about(self) -> dict[str, Any]:
+        """The song as it is, whatever it took to make it."""
+        return {
             "files": {name: str(saved.path) for name, saved in self.saved.items()},
-            "seconds": round(seconds, 3),
+            "seconds": round(self.result.seconds, 3),
             "seed": self.result.seed,
             "model": self.result.model,
             "prompt": self.prompt and self.prompt.about,
             "ended": self.result.ended,
             "peak": round(self.peak, 4),
             "limited": self.limited,
-            "elapsed_seconds": round(self.elapsed_seconds, 2),
-            "real_time_factor": round(self.elapsed_seconds / seconds, 3),
-            **({"changes": [asdict(change) for change in mended.changes]} if mended else {}),
         }
+
+
+def time_taken(elapsed: float, seconds: float) -> dict[str, float]:
+    """real_time_factor is computing time per second of song."""
+    return {"elapsed_seconds": round(elapsed, 2), "real_time_factor": round(elapsed / seconds, 3)}
 
 
 def make_song(
@@ -168,26 +185,51 @@ def make_song(
     cancelled: IsCancelled,
 ) -> MadeSong:
     """Generate and save; files appear only when all of them are complete. Raises UserError, Cancelled."""
-    start = time.perf_counter()
-    with memory_advice(pipeline.device, "use --low-memory, --dtype float16 or a shorter --duration"):
+    (song,) = make_candidates(
+        pipeline, [request], settings, notice=notice, on_progress=on_progress, cancelled=cancelled
+    )
+    return song
+
+
+def make_candidates(
+    pipeline: SongPipeline,
+    requests: Sequence[Request],
+    settings: Settings,
+    *,
+    notice: str | None,
+    on_audio: OnAudio | None = None,
+    on_progress: OnProgress,
+    cancelled: IsCancelled,
+) -> Iterator[MadeSong]:
+    """Songs that differ by seed and file alone, written in one go; each is saved once it is rendered.
+
+    One that the model ends before its first sound is left out, unless all are. Raises UserError, Cancelled.
+    """
+    start, first = time.perf_counter(), requests[0]
+    by_seed = {request.seed: request for request in requests}
+    fewer = "fewer --candidates, " if len(requests) > 1 else ""
+    advice = f"use {fewer}--low-memory, --dtype float16 or a shorter --duration"
+    with memory_advice(pipeline.device, advice):
         prompt = None
-        if request.prompt is not None:
-            prompt = request.prompt.make(pipeline, request.lyrics, on_progress, cancelled)
-        result = pipeline.generate(
-            request.lyrics,
-            request.description,
-            seed=request.seed,
-            duration=request.duration,
+        if first.prompt is not None:
+            prompt = first.prompt.make(pipeline, first.lyrics, on_progress, cancelled)
+        for result in pipeline.generate_candidates(
+            first.lyrics,
+            first.description,
+            seeds=list(by_seed),
+            duration=first.duration,
             sampling=settings.sampling_for(pipeline.lm.config),
             rendering=settings.rendering,
-            output=request.output,
+            output=first.output,
             prompt=prompt,
+            on_audio=on_audio,
             on_progress=on_progress,
             cancelled=cancelled,
-        )
-    tags = _tags(request, result, notice)
-    saved = save_tracks(request.targets(), result.audio, result.sample_rate, request.audio_format, tags)
-    return MadeSong(request, result, saved, time.perf_counter() - start, prompt)
+        ):
+            request = by_seed[result.seed]
+            tags, rate = _tags(request, result, notice), result.sample_rate
+            saved = save_tracks(request.targets(), result.audio, rate, request.audio_format, tags)
+            yield MadeSong(request, result, saved, time.perf_counter() - start, prompt)
 
 
 @contextmanager

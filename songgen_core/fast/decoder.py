@@ -90,13 +90,16 @@ class FastLM:
         lm, config = self.lm, self.lm.config
         rows, unique = distinct_rows(conditions)
         device = conditions.lyrics.device
+        home = lm.conditioner.lyrics_embedding.weight.device  # the text tables may stay in RAM
         start = torch.full((_ROWS_AT_ONCE, config.num_codebooks, 1), config.special_id, device=device)
         logits = []
         for begin in range(0, len(unique), _ROWS_AT_ONCE):
             group = Conditions(*(t[unique[begin : begin + _ROWS_AT_ONCE]] for t in conditions))
             size = group.lyrics.shape[0]
             cache = lm.make_cache(size, config.prefix_length + 1, dtype, device)
-            logits.append(lm(start[:size], cache, lm.conditioner(group))[:, :, -1])
+            main, sub = lm.conditioner(group.to(home))
+            prefix = main.to(device), sub.to(device)
+            logits.append(lm(start[:size], cache, prefix)[:, :, -1])
             here = ((rows >= begin) & (rows < begin + size)).nonzero().flatten()
             for fast, kv in zip((self.main, self.sub), cache):
                 for layer, (k, v) in enumerate(zip(kv.keys, kv.values)):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from .quantize import QuantizedLinear
+
 log = logging.getLogger("songgen")
 
 Projection = Callable[[Tensor], Tensor]  # [R, I] -> [R, O]
@@ -70,17 +72,18 @@ class Packed:
 class Projector:
     """Makes one product of layers that share an input, in the quickest way that works here."""
 
-    def __init__(self, rows: int, *, pack: bool, fuse: bool) -> None:
-        """`rows` of input to expect; `pack` and `fuse` what may be done."""
-        self.rows, self.pack, self.fuse = rows, pack, fuse
+    def __init__(self, rows: int, *, pack: bool, fuse: bool, join: bool) -> None:
+        """`rows` of input to expect. What may be done: `pack` or `fuse` plain layers, `join` narrow ones."""
+        self.rows, self.pack, self.fuse, self.join = rows, pack, fuse, join
         self.fused: list[Fused] = []
 
     def __call__(self, layers: Sequence[nn.Module]) -> Projection:
         linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
         if len(linears) < len(layers):
-            joined = getattr(type(layers[0]), "joined", None)  # layers of narrow weights know how
-            product: Projection = joined(layers) if joined and self.fuse else side_by_side(layers)
-            return product
+            narrow = [layer for layer in layers if isinstance(layer, QuantizedLinear)]
+            if self.join and len(layers) > 1 and len(narrow) == len(layers):
+                return QuantizedLinear.joined(narrow)
+            return side_by_side(layers)
         if self.pack:
             return Packed(linears, self.rows)
         if self.fuse and len(layers) > 1:

@@ -181,7 +181,7 @@ def make_projector(
     """What makes products of layers that share an input."""
     packing = options.pack and not options.compile and can_pack(dtype, device) and _has_room(lm)
     # On the CPU plain weights may still lie in the file; making them one would copy them.
-    return Projector(rows, pack=packing, fuse=options.fuse and device.type != "cpu")
+    return Projector(rows, pack=packing, fuse=options.fuse and device.type != "cpu", join=options.fuse)
 
 
 def _has_room(lm: LeLM) -> bool:

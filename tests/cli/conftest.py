@@ -80,18 +80,19 @@ def instant(monkeypatch) -> list[str]:
     """Songs come without the networks' work: noise by the seed. The lyrics that were sung are listed."""
     sung = []
 
-    def generate(self, lyrics, description, *, seed, output, on_progress, cancelled, **options):
+    def generate(self, lyrics, description, *, seeds, output, on_progress, cancelled, **options):
         sung.append(lyrics)
         for done in (1, 2):
             on_progress(Progress("tokens", done, 2))
             if cancelled():
                 raise Cancelled
-        noise = torch.rand(1, 2, 48000, generator=torch.Generator().manual_seed(seed)) - 0.5
         names = ("vocal", "bgm", "mixed") if output == "separate" else (output,)
         codes = torch.zeros(1, 3, 25, dtype=torch.int64)
-        return SongResult(codes, dict.fromkeys(names, noise), 48000, seed, True, self.name)
+        for seed in seeds:
+            noise = torch.rand(1, 2, 48000, generator=torch.Generator().manual_seed(seed)) - 0.5
+            yield SongResult(codes, dict.fromkeys(names, noise), 48000, seed, True, self.name)
 
-    monkeypatch.setattr(SongPipeline, "generate", generate)
+    monkeypatch.setattr(SongPipeline, "generate_candidates", generate)
     return sung
 
 

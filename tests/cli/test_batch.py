@@ -168,7 +168,7 @@ def test_unknown_fields_are_told(batch, songs, instant):
 
 
 def test_a_song_that_fails_does_not_stop_the_rest(batch, songs, instant, monkeypatch):
-    generate = SongPipeline.generate
+    generate = SongPipeline.generate_candidates
     errors = [UserError("too quiet; sing louder"), ZeroDivisionError("a bug")]
 
     def sometimes(self, lyrics, *args, **kwargs):
@@ -176,7 +176,7 @@ def test_a_song_that_fails_does_not_stop_the_rest(batch, songs, instant, monkeyp
             raise errors.pop(0)
         return generate(self, lyrics, *args, **kwargs)
 
-    monkeypatch.setattr(SongPipeline, "generate", sometimes)
+    monkeypatch.setattr(SongPipeline, "generate_candidates", sometimes)
     done = batch(songs(*({"idx": name, **GOOD} for name in "abc")))
     assert done.code == 1
     assert [(r["status"], r["error"]) for r in results()] == [

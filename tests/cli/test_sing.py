@@ -16,6 +16,7 @@ from songgen_core import cli
 from songgen_core.audio import files
 from songgen_core.cli import options, show, song
 from songgen_core.devices import DTYPES
+from songgen_core.engine import ENGINES
 from songgen_core.errors import Cancelled
 from songgen_core.pipeline import OUTPUTS
 from songgen_core.progress import Progress
@@ -75,15 +76,77 @@ def test_three_files_of_one_song_and_a_random_seed(run, monkeypatch, tmp_path, i
     assert 0 <= seed < 2**32 and tags_of(tmp_path / "s.bgm.mp3")["seed"] == str(seed)
 
 
+def test_candidates_are_the_songs_of_the_seeds_that_follow(sing, tmp_path):
+    done = sing("--candidates", 3, "--json", "--output", "separate", "--seed", 41)
+    assert done.code == 0, done.err
+    songs = done.json["songs"]
+    assert [song["seed"] for song in songs] == [41, 42, 43] and songs[2]["seconds"] == 1.0
+    out = tmp_path / "out"
+    assert songs[1]["files"]["vocal"] == str(out / "song.2.vocal.flac")
+    assert len(list(out.iterdir())) == 9 and NOTICE in done.json["warnings"]
+    assert done.json["real_time_factor"] == pytest.approx(done.json["elapsed_seconds"] / 3, abs=0.01)
+    tags = tags_of(out / "song.2.mixed.flac")
+    assert (tags["seed"], tags["title"]) == ("42", "song.2")
+    assert sing("--seed", 42, "-o", "alone.flac").code == 0
+    alone, second = (soundfile.read(path)[0] for path in (tmp_path / "alone.flac", out / "song.2.mixed.flac"))
+    assert alone.any() and (alone == second).all()
+
+
+def test_every_engine_writes_the_same_song(sing, tmp_path):
+    for engine in ENGINES:
+        assert sing("--engine", engine, "-o", f"{engine}.wav").code == 0
+    one, two = (soundfile.read(tmp_path / f"{engine}.wav")[0] for engine in ENGINES)
+    assert abs(one - two).max() < 1e-3 < abs(one).max() / 10
+    assert sing("--engine", "quick").code == 2
+
+
+def test_files_of_candidates_are_looked_at_before_anything_is_made(sing, tmp_path, instant):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "song.2.flac").write_bytes(b"mine")
+    done = sing("--candidates", 2)
+    assert done.code == 1 and "song.2.flac exists" in done.err and instant == []
+    for number in (0, 9):
+        assert "choose 1 to 8" in sing("--candidates", number).err
+    done = sing("--candidates", 2, "--overwrite", "--tags", "happi", "--seed", 2**64 - 1)
+    assert done.err.count("happi") == 1, "a warning about all is given once"
+    assert "song.1.flac: 1.0 s, seed 18446744073709551615" in done.out and "seed 0\n" in done.out
+
+
+def test_a_candidate_without_a_sound_is_told(sing, tmp_path, monkeypatch, instant):
+    original = song.SongPipeline.generate_candidates
+
+    def some(self, *args, seeds, **kwargs):
+        yield from original(self, *args, seeds=[seed for seed in seeds if seed != 2], **kwargs)
+
+    monkeypatch.setattr(song.SongPipeline, "generate_candidates", some)
+    done = sing("--candidates", 3, "--json")
+    assert done.code == 0 and [song["seed"] for song in done.json["songs"]] == [1, 3]
+    assert any(warning.startswith("seed 2 is left out: the model ended") for warning in done.json["warnings"])
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"song.1.flac", "song.3.flac"}
+
+
+def test_a_stop_between_candidates_keeps_those_that_are_there(sing, tmp_path, monkeypatch, instant):
+    original = song.SongPipeline.generate_candidates
+
+    def stopped(self, *args, **kwargs):
+        yield next(original(self, *args, **kwargs))
+        raise Cancelled
+
+    monkeypatch.setattr(song.SongPipeline, "generate_candidates", stopped)
+    done = sing("--candidates", 3)
+    assert done.code == 130 and done.err.splitlines()[-1] == "songgen: stopped; 1 of 3 songs were written"
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["song.1.flac"]
+
+
 def test_peaks_are_reported(sing, monkeypatch, instant):
-    original = song.SongPipeline.generate
+    original = song.SongPipeline.generate_candidates
 
     def louder(self, *args, **kwargs):
-        result = original(self, *args, **kwargs)
+        (result,) = original(self, *args, **kwargs)
         result.audio["mixed"] = result.audio["mixed"] * (1.5 / result.audio["mixed"].abs().max())
-        return result
+        yield result
 
-    monkeypatch.setattr(song.SongPipeline, "generate", louder)
+    monkeypatch.setattr(song.SongPipeline, "generate_candidates", louder)
     done = sing()
     assert "peaks reached 1.50 and were limited" in done.out
 
@@ -145,7 +208,7 @@ def test_json_of_a_stop(sing, monkeypatch):
     def stop(*args, **kwargs):
         raise Cancelled
 
-    monkeypatch.setattr("songgen_core.cli.sing.make_song", stop)
+    monkeypatch.setattr("songgen_core.cli.sing.make_candidates", stop)
     done = sing("--json")
     assert done.code == 130 and done.json == {"error": "stopped; nothing was written"}
 
@@ -165,7 +228,7 @@ def test_an_interrupted_save_leaves_no_file(sing, tmp_path, monkeypatch, instant
 
 
 def test_a_bug_keeps_its_traceback(sing, monkeypatch):
-    monkeypatch.setattr("songgen_core.cli.sing.make_song", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("songgen_core.cli.sing.make_candidates", lambda *a, **k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         sing()
 
@@ -206,6 +269,7 @@ def test_the_parser_knows_what_the_library_knows():
     assert options.FORMATS == files.FORMATS
     assert tuple(DTYPES) == options.DTYPES
     assert options.OUTPUTS == OUTPUTS
+    assert options.ENGINES == ENGINES
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["sing", "--help"], ["--version"]])

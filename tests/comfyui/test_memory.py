@@ -2,20 +2,21 @@
 nothing (`meta`) in place of the card."""
 
 import pytest
+from comfy_client import ROOT
 
 pytestmark = pytest.mark.comfyui
 
 LOADED = """
 from comfy.model_patcher import ModelPatcher
 CPU, META = torch.device("cpu"), torch.device("meta")
-def load():
+def load(**options):
     with torch.inference_mode():
-        return nodes["LoadLeVoModel"].execute("selftest").result[0]
+        return nodes["LoadLeVoModel"].execute("selftest", **options).result[0]
 
 model = load()
 
 def song(model=model):
-    codes, *_ = nodes["GenerateTokens"].execute(model, "[verse] La la la.", 1, 1.0, "mixed").result
+    (codes,), *_ = nodes["GenerateTokens"].execute(model, "[verse] La la la.", 1, 1.0, "mixed").result
     (audio,) = nodes["DiffusionRender"].execute(model, codes, 1, "mixed", 1, 1.5).result
     return codes, audio["waveform"]
 """
@@ -93,10 +94,7 @@ def test_layers_are_comfyuis_and_weights_are_untouched(in_comfyui):
     """)
 
 
-def test_the_stated_kv_caches_are_those_that_are_made(in_comfyui):
-    in_comfyui(
-        LOADED
-        + """
+CACHES = """
 from pack.songgen_core.layers.kv_cache import KVCache
 made, begin = [], KVCache.__init__
 def noted(self, *arguments):
@@ -107,6 +105,15 @@ class FirstColumn(Exception): pass
 def stop(self, progress):
     raise FirstColumn
 host.NodeProgress.__call__ = stop
+"""
+
+
+def test_the_stated_kv_caches_are_those_that_are_made(in_comfyui):
+    in_comfyui(
+        LOADED
+        + CACHES
+        + """
+model = load(engine="reference")
 for duration in (1.0, 7.0, 30.0):
     made.clear()
     try:
@@ -118,6 +125,34 @@ for duration in (1.0, 7.0, 30.0):
     assert len(made) == 2 * (model.config.num_hidden_layers + model.config.num_hidden_layers_sub)
     stated = host.lm_memory(model, duration) - 1024 * (1 << 20)
     assert sum(tensor.nbytes for tensor in made) == stated > 0, duration
+"""
+    )
+
+
+@pytest.mark.skipif(not (ROOT / "songgen_core" / "fast").is_dir(), reason="there is no fast engine")
+def test_the_stated_kv_caches_are_those_of_the_fast_engine(in_comfyui):
+    in_comfyui(
+        LOADED
+        + CACHES
+        + """
+from pack.songgen_core.fast import songs as loops
+make = loops.make_caches
+def noted_as_well(*arguments):
+    caches = make(*arguments)
+    sizes.extend(cache.nbytes for cache in caches)
+    return caches
+loops.make_caches = noted_as_well
+for duration, songs in ((1.0, 1), (7.0, 3)):
+    made.clear()
+    sizes = []
+    try:
+        with torch.inference_mode():
+            nodes["GenerateTokens"].execute(model, "[verse] La.", 1, duration, "mixed", candidates=songs)
+        raise AssertionError("no column was written")
+    except FirstColumn:
+        pass
+    stated = host.lm_memory(model, duration, songs) - 1024 * (1 << 20)
+    assert sum(tensor.nbytes for tensor in made) + sum(sizes) == stated > 0, (duration, songs)
 """
     )
 
@@ -204,7 +239,8 @@ def peak_of(c, dtype):
 
 for dtype in (torch.float16, torch.float32):
     for name, variant in VARIANTS.items():
-        stated = host.lm_memory(SimpleNamespace(config=variant.lm, dtype=dtype), variant.lm.max_duration)
+        model = SimpleNamespace(config=variant.lm, dtype=dtype, is_quick=False)
+        stated = host.lm_memory(model, variant.lm.max_duration)
         held, most = peak_of(variant.lm, dtype)
         print(f"{name} {dtype}: caches {held >> 20}, peak {most >> 20}, stated {stated >> 20} MB")
         assert held < most <= stated, (name, dtype, held, most, stated)

@@ -78,7 +78,8 @@ def load():
 
 def write(model, seed=1):
     with torch.inference_mode():
-        return nodes["GenerateTokens"].execute(model, "[verse] La la la.", seed, 1.0, "mixed").result[0]
+        (codes,), *_ = nodes["GenerateTokens"].execute(model, "[verse] La la la.", seed, 1.0, "mixed").result
+        return codes
 
 def render(model, codes):
     with torch.inference_mode():
@@ -150,6 +151,41 @@ for state in (mm.VRAMState.NORMAL_VRAM, mm.VRAMState.LOW_VRAM, mm.VRAMState.NO_V
     assert model.renderer.model.model_lowvram
 """,
         before=CARD,
+    )
+
+
+def test_songs_that_do_not_fit_together_are_written_in_groups(in_comfyui):
+    in_comfyui(
+        SONG
+        + """
+class Noting(type(model.engine)):
+    def song_loop(self, lm, device):
+        loop = super().song_loop(lm, device)
+        def noted(lm, tasks, *arguments, **options):
+            groups.append(len(tasks))
+            return loop(lm, tasks, *arguments, **options)
+        return noted
+model = dataclasses.replace(model, engine=Noting())
+if not model.is_quick:
+    sys.exit()  # the reference writes one by one anyway
+long = 100.0
+def fits(songs):
+    return lm + host.lm_memory(model, long, songs) + mm.extra_reserved_memory() + (2 << 20)
+for room, expected in ((fits(4), [4]), (fits(2), [2, 2]), (fits(1), [1, 1, 1, 1]), (1, [1, 1, 1, 1])):
+    mm.unload_all_models()
+    groups, mm.stub_card_size = [], max(room, fits(1) // 2)
+    device, at_once = host.place_for_songs(model, long, 4)
+    assert device == card["CARD"] and at_once == expected[0], (room, at_once)
+    assert (on_card(model.lm) == lm) == (room > 1)
+    host.place_for_songs, placed = lambda *a: (device, at_once), host.place_for_songs
+    with torch.inference_mode():
+        codes = nodes["GenerateTokens"].execute(model, "[verse] La.", 1, 1.0, "mixed", candidates=4).result[0]
+    host.place_for_songs = placed
+    assert groups == expected and len(codes) == 4
+    first = first if room != fits(4) else codes
+    assert all(torch.equal(a, b) for a, b in zip(first, codes))
+""",
+        before=CARD + "\nimport dataclasses\nfirst = None",
     )
 
 

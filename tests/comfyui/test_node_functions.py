@@ -47,6 +47,8 @@ def test_the_model_handle_is_what_the_memory_manager_expects(in_comfyui):
     from comfy.model_patcher import ModelPatcher
     with torch.inference_mode():  # as in the executor; "unload models" works outside of it
         model, info = nodes["LoadLeVoModel"].execute("selftest", "float16", "auto").result
+    asked = ("selftest", "auto", "auto", "never", "text", "not accepted", "x")
+    assert "engine 'x' is unknown" in message(nodes["LoadLeVoModel"].execute, *asked)
     for patcher in model.get_models():
         assert not any(weight.is_inference() for weight in patcher.model.parameters())
     assert "noise" in info and model.dtype == torch.float32
@@ -139,6 +141,8 @@ def test_status_text_tells_the_time_left(in_comfyui):
     assert host.status_text(Progress("rendering", 110, 110), first, 280.0) == "rendering audio 110/110"
     song = host.status_text(Progress("tokens", 60 * 25, 90 * 25), (0, 0.0), 120.0)
     assert song == "writing the song 1:00 of 1:30, about 1:00 left"
+    several = host.status_text(Progress("tokens", 60 * 25, 90 * 25), (0, 0.0), 120.0, 3)
+    assert several == "writing 3 songs 1:00 of 1:30, about 1:00 left"
     mb = host.status_text(Progress("downloading x.pt", 10, 20), (10, 0.0), 0.0)
     assert mb == "downloading x.pt 10/20 MB"
     """)
@@ -314,6 +318,10 @@ def test_pictures_show_codes_and_latents(in_comfyui):
     assert abs(bands[0, 0] - bands[0, 255]).max() > 50, "other codes, other colours"
     assert (bands[1, :256] == bands[1, 0]).all()
     assert (bands[:, 256:] == 24).all(), "not written yet"
+    known = numpy.asarray(picture(codes, 8, num_codes=16384))  # 16384 ends a stream, 16385 is silence
+    assert (known[72, :64] == 72).all() and (known[72, 64:] == shown[72, 64:]).all()
+    assert (known[:68] == shown[:68]).all(), "codes keep their colours"
+    assert (numpy.asarray(picture(codes, 8, num_codes=9))[36, :256] == 72).all(), "the first id that is none"
     latents = torch.full((10, 4), -9.0)
     latents[5:, 3] = 9.0  # later, highest channel
     shown = numpy.asarray(picture(latents, 2))

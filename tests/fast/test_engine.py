@@ -37,6 +37,8 @@ def test_the_fast_loop_is_for_weights_that_lie_on_the_device() -> None:
     lm = tiny_lm()
     loop = FastEngine().song_loop(lm, CPU)
     assert isinstance(loop, partial) and loop.func is write_together
+    lm.conditioner.to("meta")
+    assert FastEngine().song_loop(lm, CPU) is not one_by_one, "text tables may lie elsewhere"
     lm.sub.layers[0].mlp.up_proj.to("meta")
     assert FastEngine().song_loop(lm, CPU) is one_by_one
 
@@ -50,6 +52,23 @@ def test_a_pipeline_sings_the_same_song_with_either_engine() -> None:
     assert torch.equal(fast.codes, slow.codes)
     assert fast.audio["mixed"].shape == slow.audio["mixed"].shape
     assert (fast.audio["mixed"] - slow.audio["mixed"]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("weights", ["int8", "fp8", "int4"])
+def test_a_model_can_be_stored_in_fewer_bits(weights: str) -> None:
+    pipeline = SongPipeline.from_pretrained("selftest", weights=weights)
+    layers = [m for m in pipeline.lm.modules() if type(m).__name__ == "QuantizedLinear"]
+    config = pipeline.lm.config
+    assert len(layers) == 7 * (config.num_hidden_layers + config.num_hidden_layers_sub)
+    song = pipeline.generate(LYRICS, seed=3, duration=2)
+    assert song.codes.shape == (1, 3, 50)
+
+
+def test_fewer_bits_need_the_fast_engine() -> None:
+    with pytest.raises(UserError, match="weights in int8 need the engine 'auto'"):
+        SongPipeline.from_pretrained("selftest", weights="int8", engine="reference")
+    with pytest.raises(UserError, match="weights in 'int3' are unknown; choose one of native, int8"):
+        SongPipeline.from_pretrained("selftest", weights="int3")
 
 
 def one_song() -> torch.Tensor:

@@ -146,7 +146,10 @@ def test_weights_are_shared_for_a_song_and_their_own_again_after_it() -> None:
     lm = model(3)
     kept = {name: weight.clone() for name, weight in lm.state_dict().items()}
     query = lm.main.layers[0].self_attn.q_proj.weight
-    fused, plain = Projector(2, pack=False, fuse=True), Projector(2, pack=False, fuse=False)
+    fused, plain = (
+        Projector(2, pack=False, fuse=True, join=True),
+        Projector(2, pack=False, fuse=False, join=False),
+    )
     for layer in (*lm.main.layers, *lm.sub.layers):
         parts = [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj]
         x = torch.randn(2, 16)

@@ -1,0 +1,60 @@
+"""A WAV file that grows while a song is made, and is whole at every moment."""
+
+import struct
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import AudioError
+
+_HEADER = "<4sI4s4sIHHIIHH4sI"  # RIFF, one fmt chunk of 16 bytes, one data chunk
+_UNKNOWN = 0xFFFFFFFF  # sizes of a stream that nobody can correct later
+_WIDTH, _CHANNELS = 2, 2
+
+
+class PreviewFile:
+    """16 bit stereo PCM; peaks above full scale are clipped, since nobody knows the song's loudest place yet.
+
+    A regular file can be opened, played and copied at any time: the sizes in its header are those of what it
+    holds. Into a pipe (a player that reads along) the sizes are written as unknown.
+    """
+
+    def __init__(self, path: Path, sample_rate: int) -> None:
+        """Raises AudioError for a file that cannot be written."""
+        self._path, self._rate, self._bytes = path, sample_rate, 0
+        try:
+            self._file = path.open("wb")
+        except OSError as error:
+            raise AudioError(f"{path}: {error.strerror}; choose another file for the preview") from error
+        self._seekable = self._file.seekable()
+        self._file.write(self._header(0 if self._seekable else _UNKNOWN))
+
+    def add(self, piece: Tensor) -> None:
+        """The next samples [1, 2, n] float32."""
+        samples = (piece[0].clamp(-1, 1) * 32767).round().T.contiguous().numpy().astype(np.dtype("<i2"))
+        self._file.write(samples.tobytes())
+        self._bytes += samples.nbytes
+        if self._seekable:
+            self._file.seek(0)
+            self._file.write(self._header(self._bytes))
+            self._file.seek(0, 2)
+        self._file.flush()
+
+    def __enter__(self) -> "PreviewFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def _header(self, size: int) -> bytes:
+        frame = _CHANNELS * _WIDTH
+        riff = size if size == _UNKNOWN else size + 36
+        form = (b"fmt ", 16, 1, _CHANNELS, self._rate, self._rate * frame, frame, 8 * _WIDTH)
+        return struct.pack(_HEADER, b"RIFF", riff, b"WAVE", *form, b"data", size)
