@@ -23,7 +23,7 @@ from torch import nn
 
 from ..songgen_core import FRAME_RATE, LeLMConfig, Progress, UserError
 from ..songgen_core.devices import DTYPES, choose_dtype
-from ..songgen_core.engine import Engine, ReferenceEngine
+from ..songgen_core.engine import WEIGHTS, Engine, ReferenceEngine
 from ..songgen_core.progress import OnProgress
 from ..songgen_core.prompts.cache import PromptCache
 from ..songgen_core.prompts.prompt import PromptEncoders
@@ -105,6 +105,7 @@ class SongModel:
     is_selftest: bool
     readers: Readers
     engine: Engine
+    weights: str = WEIGHTS[0]
 
     @property
     def is_quick(self) -> bool:
@@ -208,7 +209,8 @@ def place_whole(patchers: Sequence[ModelPatcher], working_memory: int) -> torch.
     mm.load_models_gpu(list(patchers), memory_required=working_memory, force_full_load=True)
     for patcher in patchers:
         # --novram leaves plain layers where they are; a network cannot run half on the card.
-        if any(t.device.type != patcher.load_device.type for t in patcher.model.parameters()):
+        tensors = (*patcher.model.parameters(), *patcher.model.buffers())
+        if any(t.device.type != patcher.load_device.type for t in tensors):
             patcher.model.to(patcher.load_device)
     return patchers[0].load_device
 
@@ -223,7 +225,7 @@ def place_for_songs(model: SongModel, duration: float, songs: int) -> tuple[torc
     at_once = songs if model.is_quick else 1
     while True:
         needed = lm_memory(model, duration, at_once)
-        device = place([model.lm], needed)
+        device = (place if model.weights == WEIGHTS[0] else place_whole)([model.lm], needed)
         is_whole = model.lm.loaded_size() >= model.lm.model_size()
         if at_once == 1 or (is_whole and mm.get_free_memory(device) >= needed):
             break

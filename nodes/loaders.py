@@ -16,7 +16,7 @@ from ..songgen_core.checkpoint.layout import (
 )
 from ..songgen_core.checkpoint.load_model import load_networks
 from ..songgen_core.devices import DTYPES
-from ..songgen_core.engine import ENGINES, load_engine
+from ..songgen_core.engine import ENGINES, WEIGHTS, Engine, load_engine, on_layer
 from ..songgen_core.hub.download import download, plan_download
 from ..songgen_core.hub.licence import accept, is_accepted, licence_text
 from ..songgen_core.models.flow_renderer import FlowRenderer
@@ -84,6 +84,7 @@ class LoadLeVoModel(io.ComfyNode):
                 ),
                 *download_inputs(_features_input()),
                 _engine_input(),
+                _weights_input(),
             ],
             outputs=[
                 SongModelSocket.Output(
@@ -109,6 +110,7 @@ class LoadLeVoModel(io.ComfyNode):
         features: str | None = None,
         licence: str | None = None,
         engine: str | None = None,
+        weights: str | None = None,
     ) -> str:
         """State of the files. A linked input is not known yet (None): then that of all models."""
         if model == SELFTEST:
@@ -132,8 +134,10 @@ class LoadLeVoModel(io.ComfyNode):
         features: str = "text",
         licence: str = NOT_ACCEPTED,
         engine: str = ENGINES[0],
+        weights: str = WEIGHTS[0],
     ) -> io.NodeOutput:
         quick = load_engine(engine)
+        host.check_choice("weights", weights, WEIGHTS)
         host.check_choice("download", download, (NEVER, IF_MISSING))
         host.check_choice("features", features, tuple(FEATURES))
         check_model(model)
@@ -142,17 +146,20 @@ class LoadLeVoModel(io.ComfyNode):
             get_missing(published, FEATURES[features], licence == ACCEPTED, progress)
         files = None if model == SELFTEST else files_of(model, variant)
         lm, tokenizers, renderer, vae, precision = _networks(files, dtype, progress)
+        _narrow(quick, lm, weights, progress)
         handle = host.SongModel(
             name=SELFTEST if files is None else files.name,
             config=lm.config,
             dtype=precision,
             tokenizers=tokenizers,
-            lm=host.managed(lm),
+            # Layers of narrow weights are of our own making, which ComfyUI moves as a whole or not at all.
+            lm=host.managed(lm) if weights == WEIGHTS[0] else host.whole(lm),
             renderer=host.managed(renderer),
             vae=host.managed(vae),
             is_selftest=files is None,
             readers=host.Readers(PromptReaders(files)),
             engine=quick,
+            weights=weights,
         )
         return io.NodeOutput(handle, describe(handle))
 
@@ -224,6 +231,21 @@ def _engine_input() -> io.Input:
         tooltip=(
             "What computes the songs. auto: the fast engine where it can run, with the whole language model"
             " on the device, else the reference. reference: the plain path, slower, to compare with."
+        ),
+    )
+
+
+def _weights_input() -> io.Input:
+    return inp(
+        io.Combo.Input,
+        "weights",
+        options=list(WEIGHTS),
+        default=WEIGHTS[0],
+        optional=True,
+        advanced=True,
+        tooltip=(
+            "How the layers of the language model are stored. native: as dtype says. int8: half of 16 bit,"
+            " and quicker. fp8: likewise, coarser. int4: a quarter, some quality is lost. Needs engine auto."
         ),
     )
 
@@ -300,10 +322,18 @@ def _networks(files: ModelFiles | None, dtype: str, on_progress: OnProgress) -> 
         return *load_networks(files, precision, on_progress, host.stop_if_cancelled), precision
 
 
+def _narrow(engine: Engine, lm: LeLM, weights: str, on_progress: OnProgress) -> None:
+    """Store the layers of `lm` as asked for. Raises UserError."""
+    with torch.inference_mode(False):  # as in _networks
+        engine.narrow(lm, weights, on_layer(weights, on_progress, host.stop_if_cancelled))
+
+
 def describe(model: host.SongModel) -> str:
     """What a user wants to know about a loaded model, one fact a line."""
     size = sum(patcher.model_size() for patcher in model.get_models())
     precision = str(model.dtype).removeprefix("torch.")
+    if model.weights != WEIGHTS[0]:
+        precision += f", layers in {model.weights}"
     lines = [
         f"model: {model.name} ({precision}, {size / 1e9:.1f} GB)",
         f"longest song: {model.config.max_duration:g} s",

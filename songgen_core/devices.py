@@ -83,3 +83,11 @@ def free_memory() -> int | None:
         kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
         return int(kilobytes[0]) * 1024 if kilobytes else None
     return int(psutil.virtual_memory().available)
+
+
+def free_on(device: torch.device) -> int | None:
+    """Bytes that new tensors can still get on a CUDA device; None on others."""
+    if device.type != "cuda":
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept

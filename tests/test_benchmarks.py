@@ -126,3 +126,25 @@ def test_first_audio() -> None:
     assert 0 < result["streamed_first_audio_seconds"] <= result["streamed_gapless_start_seconds"]
     assert result["streamed_first_audio_seconds"] < result["streamed_whole_seconds"]
     assert result["in_turn_first_audio_seconds"] == result["in_turn_whole_seconds"]
+
+
+def test_quality() -> None:
+    pytest.importorskip("songgen_core.fast")
+    options = ("--dtype", "float32", "--frames", "8", "--weights", "wide", "int8", "int4")
+    result = last_line("quality", *options, "--activations", "float32", "bfloat16")
+    assert (result["benchmark"], result["size"], result["dtype"]) == ("quality", "tiny", "float32")
+    found = {(c["weights"], c["activations"]): c for c in result["candidates"]}
+    assert list(found) == [
+        ("int8", "float32"), ("int4", "float32"),
+        ("wide", "bfloat16"), ("int8", "bfloat16"), ("int4", "bfloat16"),
+    ]  # fmt: skip
+    for kind, candidate in found.items():
+        assert len(candidate["kl"]) == 3 and min(candidate["kl"]) > 0, kind
+        assert 0 < candidate["logit_error"] < 1 and 0 < candidate["top1"] <= 1, kind
+        assert 0 <= candidate["equal_before"] <= candidate["equal"] <= 1, kind
+    int8, int4 = found["int8", "float32"], found["int4", "float32"]
+    assert int8["logit_error"] < int4["logit_error"] and max(int8["kl"]) < min(int4["kl"])
+    # 3 layers of 4 * 32 * 32 + 3 * 32 * 64 with a scale for each output, norms in float32
+    outputs = 4 * 32 + 2 * 64 + 32
+    assert int8["layer_bytes"] == 3 * (4 * 32 * 32 + 3 * 32 * 64 + 4 * outputs) + 4 * (3 * 2 + 2) * 32
+    assert result["layer_bytes"] == 4 * (3 * (4 * 32 * 32 + 3 * 32 * 64) + (3 * 2 + 2) * 32)

@@ -30,6 +30,7 @@ class ChosenModel:
     dtype: str
     low_memory: bool
     engine: str
+    weights: str
     config: LeLMConfig
 
     @property
@@ -51,6 +52,7 @@ class ChosenModel:
             dtype=self.dtype,
             low_memory=self.low_memory,
             engine=self.engine,
+            weights=self.weights,
             on_progress=on_progress,
             cancelled=cancelled,
         )
@@ -76,6 +78,7 @@ def choose_model(args: Namespace) -> ChosenModel:
         args.dtype,
         args.low_memory,
         args.engine,
+        args.weights,
         config,
     )
 

@@ -13,6 +13,7 @@ FORMATS = ("flac", "wav", "wav32", "mp3")
 DTYPES = ("float32", "float16", "bfloat16")
 OUTPUTS: tuple[str, ...] = get_args(OutputType)
 ENGINES = ("auto", "reference")
+WEIGHTS = ("native", "int8", "fp8", "int4")
 SAMPLING = ("temperature", "top_k", "top_p", "cfg_scale", "repetition_window")
 
 _SING_EXAMPLE = 'songgen sing lyrics.txt -o song.flac --tags "female, pop, piano, the bpm is 110" --seed 1'
@@ -218,6 +219,12 @@ def _add_model_options(parser: argparse.ArgumentParser, *, with_engine: bool = T
             choices=ENGINES,
             default=ENGINES[0],
             help="auto: the fast one where it can run (default); reference: slower, to compare",
+        )
+        model.add_argument(
+            "--weights",
+            choices=WEIGHTS,
+            default=WEIGHTS[0],
+            help="layers of the language model: native (as --dtype, default), or smaller and quicker",
         )
 
 

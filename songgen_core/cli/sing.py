@@ -37,6 +37,8 @@ def run(args: Namespace) -> int:
     settings = Settings.of(args)
     if not 1 <= args.candidates <= _MOST_CANDIDATES:
         raise UserError(f"--candidates {args.candidates} is not possible; choose 1 to {_MOST_CANDIDATES}")
+    if args.candidates > 1 and args.preview is not None:
+        raise UserError("--preview goes with one song; leave out --candidates or --preview")
     request = _request(args).mend() if args.mend else _request(args)
     requests = request.candidates(args.candidates)
     for warning in dict.fromkeys(w for r in requests for w in r.check(overwrite=args.overwrite)):
@@ -56,11 +58,9 @@ def run(args: Namespace) -> int:
 
 
 def _preview(stack: ExitStack, args: Namespace, pipeline: SongPipeline) -> OnAudio | None:
-    """What writes the preview; of several outputs it holds the mix. Raises AudioError, UserError."""
+    """What writes the preview; of several outputs it holds the mix. Raises AudioError."""
     if args.preview is None:
         return None
-    if args.candidates > 1:
-        raise UserError("--preview goes with one song; leave out --candidates or --preview")
     preview = stack.enter_context(PreviewFile(args.preview, pipeline.codec.vae.config.sample_rate))
     heard = "mixed" if args.output == "separate" else args.output
 

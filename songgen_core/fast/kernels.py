@@ -37,7 +37,11 @@ def few_rows(x: Tensor, weight: Tensor, scale: Tensor, zero: Tensor | None = Non
     return out
 
 
-@torch.library.custom_op("songgen::few_rows", mutates_args=())
+@torch.library.custom_op(
+    "songgen::few_rows",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, Tensor scale, Tensor? zero) -> Tensor",
+)
 def _few_rows(x: Tensor, weight: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
     sizes = x.shape[0], weight.shape[0], x.shape[1]
     out = x.new_empty(sizes[:2])

@@ -9,29 +9,29 @@ import torch
 from torch import Tensor
 
 GROUP = 64  # inputs per scale of 4-bit weights
-_HALF = 127 * 256 + 127  # the largest whole number that two signed bytes hold as high * 256 + low
-_BYTES = 128 * 257  # what makes both of them unsigned
+_LARGEST = 32767  # of the 16-bit numbers that activations become
+_OFFSET = 32768  # what makes them positive, so that both their bytes are unsigned
 
 
 class Int8Product:
     """x times int8 weights with a scale per output, in whole numbers.
 
     The instructions for bytes are many times faster than those for floats, but activations of 8 bit would
-    lose as much as the weights do. So each row of x becomes two rows of bytes, the high and the low half of
-    16-bit numbers; with few rows that costs nothing, as the weights are read once for all.
+    lose as much as the weights do. So each row of x becomes 16-bit numbers, of which the low and the high
+    bytes are a row each; with few rows that costs next to nothing, as the weights are read once for all.
     """
 
     def __init__(self, weight: Tensor, scale: Tensor) -> None:
         """weight int8 [O, I], scale float32 [O]; keeps a copy of the weight in the layout of oneDNN."""
         self.scale, self.zero = scale, torch.zeros_like(scale, dtype=torch.int32)
-        self.shift = weight.sum(1, dtype=torch.int64).double().mul(_BYTES).mul(scale).float()  # of 0 (O,)
+        self.shift = weight.sum(1, dtype=torch.int64).double().mul(_OFFSET).mul(scale).float()  # of 0 (O,)
         self.weight = torch.ops.onednn.qlinear_prepack(weight, None)
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [R, I] -> [R, O] in x's dtype; x counts within 1 / 65000 of the largest value of its row. A value
         that is not finite gives a row that is not."""
-        step = x.float().abs().amax(-1, keepdim=True).clamp_min(1e-30) / _HALF  # (R, 1)
-        whole = (x / step).round_().to(torch.int32).add_(_BYTES)  # 1 to 65535
+        step = x.float().abs().amax(-1, keepdim=True).clamp_min(1e-30) / _LARGEST  # (R, 1)
+        whole = (x / step).round_().to(torch.int32).add_(_OFFSET)  # 1 to 65535
         both = whole.view(torch.uint8).unflatten(-1, (-1, 4))[..., :2]  # (R, I, 2): low, high
         y = self._product(both.permute(2, 0, 1).flatten(0, 1))  # (2 R, O)
         low, high = y.chunk(2)

@@ -101,7 +101,7 @@ def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
     """Whether packed products work here and are right; says so in the log where they should but do not."""
     if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
         return False
-    probe = nn.Linear(32, 48, bias=False, dtype=dtype)
+    probe = nn.utils.skip_init(nn.Linear, 32, 48, bias=False, dtype=dtype)  # draws no random numbers
     with torch.no_grad():
         probe.weight.copy_(torch.arange(48 * 32).view(48, 32).remainder(17).sub(8) / 8)
         x = (torch.arange(2 * 32).view(2, 32).remainder(7) - 3).to(dtype) / 4

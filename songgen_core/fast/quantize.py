@@ -58,9 +58,8 @@ def narrow(weight: Tensor, kind: Kind) -> Numbers:
     w = weight.detach().float()
     if kind == "int4":
         return _narrow_groups(pad(w, (0, -w.shape[1] % GROUP)).unflatten(1, (-1, GROUP)))
-    largest = 127.0 if kind == "int8" else 448.0
-    scale = _scale(w.abs().amax(1) / largest).float()
-    numbers = (w / scale[:, None]).clamp_(-largest, largest)
+    scale = _scale(w.abs().amax(1) / (127 if kind == "int8" else 448)).float()
+    numbers = w / scale[:, None]  # up to 127.3 or 448.9, which round to the largest there are
     return Numbers(numbers.round_().to(torch.int8) if kind == "int8" else numbers.to(_FP8), scale)
 
 
@@ -272,13 +271,13 @@ def check_kind(kind: str, device: torch.device) -> None:
 @torch.compiler.assume_constant_result
 def gpu_works(device: int, kind: Kind, dtype: torch.dtype, rows: int) -> bool:
     """Whether the Triton kernel for so many rows is right on a CUDA device; the first call tries it."""
-    return _try_gpu_kernel(device, kind, dtype, rows)
+    return _try_gpu_kernel(f"cuda:{device}", kind, dtype, rows)
 
 
 @lru_cache
-def _try_gpu_kernel(device: int, kind: Kind, dtype: torch.dtype, rows: int) -> bool:
-    numbers = narrow(torch.arange(-1024.0, 1024.0, device=f"cuda:{device}").view(16, 128), kind)
-    x = torch.eye(rows, 128, device=f"cuda:{device}", dtype=dtype)
+def _try_gpu_kernel(device: str, kind: Kind, dtype: torch.dtype, rows: int) -> bool:
+    numbers = narrow(torch.arange(-1024.0, 1024.0, device=device).view(16, 128), kind)
+    x = torch.eye(rows, 128, device=device, dtype=dtype)
     try:
         y = _gpu_product(x, numbers)
     except Exception as error:  # no triton, no C compiler for its launcher, an old card: no common class

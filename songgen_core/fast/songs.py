@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..devices import free_memory
+from ..devices import free_memory, free_on
 from ..errors import UserError
 from ..generation.delay import DelayedStreams
 from ..generation.sampling import SamplingOptions
@@ -28,6 +28,7 @@ from .runners import Columns, DrawNoise, compiled, run_graphed, run_stepwise
 log = logging.getLogger("songgen")
 
 _ALIGNMENT = 64  # positions; masked attention on a card wants lengths that divide by 8
+_SHARE_FOR_CACHES = 0.6  # of the free memory
 _SPARE_MEMORY = 2 << 30  # bytes that the host keeps free
 
 
@@ -40,10 +41,11 @@ def write_together(
     device: torch.device,
     options: FastOptions = FastOptions(),
 ) -> Iterator[list[DelayedStreams]]:
-    """`SongLoop` that writes up to `options.songs_at_once` songs per pass."""
+    """`SongLoop` that writes up to `options.songs_at_once` songs per pass, as many as there is memory for."""
     songs = [empty_streams(lm, task) for task in tasks]
-    for begin in range(0, len(tasks), options.songs_at_once):
-        group = slice(begin, begin + options.songs_at_once)
+    count = min(options.songs_at_once, songs_that_fit(lm, tasks, dtype, device, options))
+    for begin in range(0, len(tasks), count):
+        group = slice(begin, begin + count)
         for _ in _write_group(lm, tasks[group], songs[group], sampling, dtype, device, options):
             yield songs
 
@@ -90,7 +92,8 @@ class DecodingSession:
         self.dtype, self.device, self.options = dtype, device, options
         self.conditions = _both_rows(tasks).to(device)
         self.caches = make_caches(lm, rows, max_seq_len, dtype, device, options)
-        self.projector = make_projector(lm, rows, dtype, device, options)
+        reserved = sum(cache.nbytes for cache in self.caches)  # taken as the song grows
+        self.projector = make_projector(lm, rows, dtype, device, options, reserved)
         self.lm = FastLM(lm, self.projector, self.caches, max_seq_len, dtype)
         self.batch = SongBatch(tasks, config, sampling, device)
         self.at = Position(config.prefix_length, torch.tensor([config.prefix_length], device=device))
@@ -134,6 +137,8 @@ def make_caches(
     """Caches of the main and the sub transformer, in the layout and precision that suit the device."""
 
     stored = kv_dtype(dtype, device, options)
+    if options.kv == "auto" and device.type == "cpu" and stored != dtype:
+        stored = stored if _wide_cache_fits(lm, rows, max_seq_len) else dtype
     length = -(-max_seq_len // _ALIGNMENT) * _ALIGNMENT
 
     def make(stack: LlamaStack) -> AnyCache:
@@ -146,6 +151,37 @@ def make_caches(
         return FixedCache(layers, shape, stored, device, kernel)
 
     return make(lm.main), make(lm.sub)
+
+
+def songs_that_fit(
+    lm: LeLM, tasks: Sequence[SongTask], dtype: torch.dtype, device: torch.device, options: FastOptions
+) -> int:
+    """How many of `tasks` can be written at a time, one at least; the log says if not all."""
+    free = free_memory() if device.type == "cpu" else free_on(device)
+    if free is None:
+        return len(tasks)
+    positions = lm.config.max_seq_len(max(task.num_frames for task in tasks))
+    width = 1 if options.kv == "int8" else kv_dtype(dtype, device, options).itemsize
+    each = _cache_bytes(lm, 2, positions, width)
+    count = max(1, min(len(tasks), int(free * _SHARE_FOR_CACHES / each)))
+    if count < len(tasks):
+        log.info("fast engine: %d songs at a time, %.1f GB of memory are free", count, free / 1e9)
+    return count
+
+
+def _cache_bytes(lm: LeLM, rows: int, positions: int, itemsize: int) -> int:
+    layers = lm.config.num_hidden_layers + lm.config.num_hidden_layers_sub
+    return 2 * rows * layers * lm.config.hidden_size * positions * itemsize  # keys and values
+
+
+def _wide_cache_fits(lm: LeLM, rows: int, max_seq_len: int) -> bool:
+    """Whether a float32 cache leaves memory for other things; says so in the log if not."""
+    needed = _cache_bytes(lm, rows, max_seq_len, torch.float32.itemsize)
+    free = free_memory()
+    if free is None or needed <= free * _SHARE_FOR_CACHES:
+        return True
+    log.info("fast engine: the KV cache is narrow, %.1f GB of memory are free", free / 1e9)
+    return False
 
 
 def attention_kernel(
@@ -176,19 +212,24 @@ def kv_dtype(dtype: torch.dtype, device: torch.device, options: FastOptions) -> 
 
 
 def make_projector(
-    lm: LeLM, rows: int, dtype: torch.dtype, device: torch.device, options: FastOptions
+    lm: LeLM,
+    rows: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    options: FastOptions,
+    reserved: int = 0,
 ) -> Projector:
-    """What makes products of layers that share an input."""
-    packing = options.pack and not options.compile and can_pack(dtype, device) and _has_room(lm)
+    """What makes products of layers that share an input; `reserved` bytes of memory belong to others."""
+    packing = options.pack and not options.compile and can_pack(dtype, device) and _has_room(lm, reserved)
     # On the CPU plain weights may still lie in the file; making them one would copy them.
     return Projector(rows, pack=packing, fuse=options.fuse and device.type != "cpu", join=options.fuse)
 
 
-def _has_room(lm: LeLM) -> bool:
+def _has_room(lm: LeLM, reserved: int) -> bool:
     """Whether a second copy of the weights fits into memory; says so in the log if not."""
     needed = sum(p.nbytes for part in (lm.main, lm.sub, lm.heads) for p in part.parameters())
     free = free_memory()
-    if free is not None and needed + _SPARE_MEMORY <= free:
+    if free is not None and needed + reserved + _SPARE_MEMORY <= free:
         return True
     known = "unknown" if free is None else f"{free / 1e9:.1f} GB"
     log.info("fast engine: pack is off, it needs %.1f GB of memory; free: %s", needed / 1e9, known)

@@ -1,7 +1,7 @@
 """The recorded songs of the original language model, replayed through the fast decoder.
 
-Logits keep the recorded tolerances. Kernels that add in another order move probabilities by up to 2.7e-6 where
-2e-6 is stated, so that they get twice that; tokens are equal.
+Logits keep the recorded tolerances. Kernels that add in another order move probabilities by up to 2.7e-6
+where 2e-6 is stated, so that they get twice that; tokens are equal.
 """
 
 from collections.abc import Iterator

@@ -14,7 +14,11 @@ import torch
 
 triton = pytest.importorskip("triton", reason="triton is not installed")
 
-from songgen_core.fast import kernels  # noqa: E402
+try:
+    from songgen_core.fast import kernels
+except RuntimeError as error:  # old releases look for a card when a kernel is defined
+    pytest.skip(f"triton {triton.__version__}: {error}", allow_module_level=True)
+
 from songgen_core.fast.quantize import KINDS, narrow, widen  # noqa: E402
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"

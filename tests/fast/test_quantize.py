@@ -15,8 +15,10 @@ from songgen_core.errors import UserError
 from songgen_core.fast import quantize
 from songgen_core.fast.kernels_cpu import Int8Product, int4_works, int8_works
 from songgen_core.fast.quantize import KINDS, QuantizedLinear, narrow, quantize_, widen
+from songgen_core.fast.songs import write_together
 from songgen_core.generation.autoregressive import decode_one_frame, generate, prefill
 from songgen_core.generation.sampling import SamplingOptions
+from songgen_core.generation.songs import SongTask, one_by_one
 from songgen_core.models.lelm import LeLM
 from songgen_core.selftest import selftest_networks
 
@@ -24,6 +26,8 @@ from songgen_core.selftest import selftest_networks
 LOSS = {"int8": 0.012, "fp8": 0.03, "int4": 0.1}
 SIZES = [(64, 48), (200, 37), (23, 16), (1536, 64)]  # inputs, outputs
 CPU = {"dtype": torch.float32, "device": torch.device("cpu")}
+
+HAS_BYTE_PRODUCTS = getattr(torch.cpu, "_is_vnni_supported", lambda: False)()
 
 
 def layer(inputs: int, outputs: int, seed: int = 0) -> nn.Linear:
@@ -201,20 +205,24 @@ def test_a_bias_and_an_unknown_kind_are_refused() -> None:
 # --- CPU kernels --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not HAS_BYTE_PRODUCTS, reason="this processor has no exact products of bytes")
 def test_whole_numbers_see_16_bits_of_each_row() -> None:
-    if not int8_works():
-        pytest.skip("this processor has no exact products of bytes")
+    assert int8_works()
     weight = torch.randint(-127, 128, (48, 512), dtype=torch.int8)
     product = Int8Product(weight, torch.rand(48))
     x = torch.randn(4, 512)
     x[0, 7], x[1], x[2] = 300.0, 0.0, x[2] * 1e-6  # an outlier, nothing, something small
     y, exact = product(x), x.double() @ weight.double().T * product.scale.double()
     for row in (0, 2, 3):
-        step = x[row].abs().max() / 32639
-        assert (y[row] - exact[row]).abs().max() < 5 * step * (
-            weight.float().norm(dim=1) * product.scale
-        ).max()
+        step = x[row].abs().max() / 32767
+        error = (y[row] - exact[row]).abs() / (weight.double().norm(dim=1) * product.scale)
+        assert error.max() < 2 * step  # each value of x is half a step off at most, 0.3 on average
     assert distance(y[3], exact[3]) < 1e-4 and y[1].abs().max() < 1e-20
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="measured with AVX512")
+def test_4_bit_products_work_here() -> None:
+    assert int4_works()
 
 
 def test_values_that_are_not_finite_are_not_hidden() -> None:
@@ -329,6 +337,19 @@ def test_a_song_with_narrow_weights() -> None:
     assert (songs[0] == songs[2])[..., :3].all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_loops_write_the_same_songs(kind) -> None:
+    """The fast one joins layers and runs several songs at once."""
+    lm = quantize_(tiny_lm(delays=(0, 1, 2)), kind)
+    sampling = SamplingOptions(temperature=1.0, top_k=5)
+    songs = []
+    for loop in (one_by_one, write_together):
+        tasks = [SongTask(random_conditions(lm, n), 30, torch.Generator().manual_seed(n)) for n in range(3)]
+        *_, written = loop(lm, tasks, sampling, **CPU)
+        songs.append([song.codes() for song in written])
+    assert all(torch.equal(*pair) for pair in zip(*songs))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_quantize_swaps_the_layers_of_both_transformers(dtype) -> None:
     lm = tiny_lm().to(dtype)
@@ -377,7 +398,32 @@ def test_full_size_without_data(kind, bits) -> None:
     assert 8 * size / sum(wide) == pytest.approx(bits, rel=1e-3)
 
 
-# --- CUDA ---------------------------------------------------------------------------------------------------
+# --- GPUs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gpu_kernels_that_fail_or_are_wrong_are_not_used(kind, monkeypatch, caplog) -> None:
+    def right(x, numbers):
+        return linear(x, widen(numbers).to(x.dtype))
+
+    def wrong(x, numbers):
+        return right(x, numbers) * 1.05
+
+    def failing(x, numbers):
+        raise RuntimeError("Failed to find C compiler\nat length")
+
+    caplog.set_level(logging.INFO, "songgen")
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for product, works in ((right, True), (wrong, False), (failing, False)):
+            monkeypatch.setattr(quantize, "_gpu_product", product)
+            quantize._try_gpu_kernel.cache_clear()
+            assert quantize._try_gpu_kernel("cpu", kind, dtype, 2) is works
+    quantize._try_gpu_kernel.cache_clear()
+    assert caplog.messages[:2] == [
+        f"fast engine: kernels for {kind} weights are off, their result is wrong here",
+        f"fast engine: kernels for {kind} weights are off (Failed to find C compiler)",
+    ]
+    assert len(caplog.messages) == 6
 
 
 @pytest.mark.cuda

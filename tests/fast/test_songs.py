@@ -8,6 +8,7 @@ import torch
 from tiny import random_conditions, tiny_lm
 
 from songgen_core.errors import UserError
+from songgen_core.fast import songs
 from songgen_core.fast.decoder import distinct_rows
 from songgen_core.fast.options import FastOptions
 from songgen_core.fast.projections import Projector
@@ -55,9 +56,9 @@ def tasks_of(lm: LeLM, count: int, frames: tuple[int, ...] = (40, 25)) -> list[S
 
 
 def songs_of(loop, lm: LeLM, tasks: list[SongTask], sampling: SamplingOptions, **options) -> list:
-    for songs in loop(lm, tasks, sampling, **CPU, **options):
-        grown = songs
-    return grown
+    for grown in loop(lm, tasks, sampling, **CPU, **options):
+        last = grown
+    return last
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -171,6 +172,19 @@ def test_a_song_that_is_not_waited_for_leaves_the_weights_alone(monkeypatch: pyt
     assert closed == [True]
 
 
+@pytest.mark.parametrize(("free", "passes"), [(None, [6]), (10**9, [6]), (150_000, [4, 2]), (1, [2, 2, 2])])
+def test_as_many_songs_at_a_time_as_there_is_memory_for(free, passes, monkeypatch) -> None:
+    lm, rows = model(0), []
+    monkeypatch.setattr(songs, "free_memory", lambda: free)
+    caches = songs.make_caches
+    monkeypatch.setattr(songs, "make_caches", lambda lm, n, *rest: rows.append(n) or caches(lm, n, *rest))
+    together = songs_of(write_together, lm, tasks_of(lm, 3, frames=(20,)), GREEDY)
+    assert rows == passes
+    monkeypatch.undo()
+    expected = songs_of(write_together, lm, tasks_of(lm, 3, frames=(20,)), GREEDY)
+    assert all(torch.equal(a.codes(), b.codes()) for a, b in zip(together, expected))
+
+
 def test_bad_switches_are_refused() -> None:
     with pytest.raises(UserError, match="kv is 'int3'"):
         replace(FastOptions(), kv="int3")
@@ -197,12 +211,12 @@ def test_a_compiler_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch, capl
 @pytest.mark.parametrize("kv", ["native", "int8"])
 def test_graphs_write_what_steps_write_on_a_card(kv: str) -> None:
     lm, card = model(1).cuda(), {"dtype": torch.float32, "device": torch.device("cuda")}
-    songs = {}
+    written = {}
     for graph in (False, True):
         options = FastOptions(cuda_graph=graph, kv=kv, steps_per_check=3)
         for grown in write_together(lm, tasks_of(lm, 4), SAMPLINGS["top_k"], **card, options=options):
-            songs[graph] = grown
-    assert all(torch.equal(a.codes(), b.codes()) for a, b in zip(songs[False], songs[True]))
+            written[graph] = grown
+    assert all(torch.equal(a.codes(), b.codes()) for a, b in zip(written[False], written[True]))
 
 
 @pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="needs TRITON_INTERPRET=1 and triton")

@@ -11,7 +11,7 @@ from songgen_core import OUTPUTS, VARIANTS
 from songgen_core.analysis import covers, cuts, visuals
 from songgen_core.audio.files import FORMATS
 from songgen_core.devices import DTYPES
-from songgen_core.engine import ENGINES
+from songgen_core.engine import ENGINES, WEIGHTS
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "web" / "docs"
@@ -23,7 +23,7 @@ TEXTS = {
 NODE_IDS = sorted(TEXTS["en"])
 # What stands in inputs; ckpt and demucs are a folder and a package.
 VALUES = {
-    *chain(OUTPUTS, VARIANTS, FORMATS, DTYPES, ENGINES, visuals.STYLES, covers.STYLES, cuts.ORDERS),
+    *chain(OUTPUTS, VARIANTS, FORMATS, DTYPES, ENGINES, WEIGHTS, visuals.STYLES, covers.STYLES, cuts.ORDERS),
     *("selftest", "auto", "any", "zh", "en", "srt", "lrc", "ckpt", "demucs"),
 }
 CODE = r"`([a-z][a-z0-9_]*)`"

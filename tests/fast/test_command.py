@@ -1,0 +1,81 @@
+"""What the fast engine brings to the `songgen` command: narrow weights, memory plans, a preview."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from songgen_core.cli import main, options
+from songgen_core.engine import WEIGHTS
+
+LYRICS = "[verse]\nA little song\n\n[chorus]\nSing it again\n"
+
+
+@pytest.fixture
+def sing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lyrics.txt").write_text(LYRICS, encoding="utf-8")
+    fixed = ["sing", "lyrics.txt", "--model", "selftest", "--seed", "1", "--quiet"]
+    return lambda *argv: main([*fixed, *argv])
+
+
+def test_the_parser_knows_all_kinds_of_weights() -> None:
+    assert options.WEIGHTS == WEIGHTS
+
+
+def test_a_song_with_weights_of_eight_bits(sing, tmp_path: Path, capsys) -> None:
+    assert sing("-o", "song.wav", "--duration", "2", "--weights", "int8") == 0
+    sound, rate = soundfile.read(tmp_path / "song.wav")
+    assert rate == 48000 and sound.shape == (96000, 2) and abs(sound).max() > 0.01
+    assert sing("-o", "b.wav", "--duration", "2", "--weights", "int8", "--engine", "reference") == 1
+    assert "weights in int8 need the engine 'auto'" in capsys.readouterr().err
+
+
+def test_a_preview_is_the_song_and_comes_before_it(sing, tmp_path: Path, monkeypatch) -> None:
+    sizes = []
+    from songgen_core.cli.preview import PreviewFile
+
+    add = PreviewFile.add
+
+    def watched(self: PreviewFile, piece) -> None:
+        add(self, piece)
+        sound, rate = soundfile.read(tmp_path / "now.wav")  # whole at every moment
+        assert rate == 48000
+        sizes.append((len(sound), (tmp_path / "song.wav").exists()))
+
+    monkeypatch.setattr(PreviewFile, "add", watched)
+    # A window is 40 s: a song of more has pieces before its end.
+    assert sing("-o", "song.wav", "--duration", "45", "--steps", "1", "--preview", "now.wav") == 0
+    assert len(sizes) > 1 and sizes == sorted(sizes) and not any(done for _, done in sizes)
+    song, preview = (soundfile.read(tmp_path / name)[0] for name in ("song.wav", "now.wav"))
+    assert song.shape == preview.shape
+    loud = abs(song) < 0.9  # the limiter of the song works above, the preview is clipped
+    assert np.median(abs(song - preview)[loud]) < 1e-3
+
+
+def test_a_preview_of_several_songs_is_refused(sing, capsys) -> None:
+    assert sing("-o", "song.wav", "--duration", "2", "--candidates", "2", "--preview", "now.wav") == 1
+    assert "--preview goes with one song" in capsys.readouterr().err
+
+
+def test_a_plan_tells_what_fits_where(capsys) -> None:
+    assert main(["info", "v2-medium", "--plan", "8"]) == 0
+    told = capsys.readouterr().out
+    assert "8.0 GB of card memory, a song of 270 s" in told
+    assert "KV cache in 8 bit" in told and "take turns on the card" in told
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["info", "--plan", "8"], "--plan needs a model"),
+        (["info", "v2-medium", "--plan", "0"], "a card of 0 GB is none"),
+        (["info", "v2-medium", "--plan", "8", "--duration", "500"], "duration is 500 s"),
+        (["info", "v9", "--plan", "8"], "v9"),
+    ],
+)
+def test_a_plan_that_cannot_be_made(argv: list[str], words: str, capsys) -> None:
+    assert main(argv) == 1
+    assert words in capsys.readouterr().err
