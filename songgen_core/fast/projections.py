@@ -72,8 +72,9 @@ class Packed:
 class Projector:
     """Makes one product of layers that share an input, in the quickest way that works here."""
 
-    def __init__(self, rows: int, *, pack: bool, fuse: bool, join: bool) -> None:
-        """`rows` of input to expect. What may be done: `pack` or `fuse` plain layers, `join` narrow ones."""
+    def __init__(self, rows: int, *, pack: int, fuse: bool, join: bool) -> None:
+        """`rows` of input to expect. What may be done: `pack` plain layers of so many bytes, which are
+        copied, or `fuse` them; `join` narrow ones."""
         self.rows, self.pack, self.fuse, self.join = rows, pack, fuse, join
         self.fused: list[Fused] = []
 
@@ -84,7 +85,9 @@ class Projector:
             if self.join and len(layers) > 1 and len(narrow) == len(layers):
                 return QuantizedLinear.joined(narrow)
             return side_by_side(layers)
-        if self.pack:
+        size = sum(layer.weight.nbytes for layer in linears)
+        if size <= self.pack:
+            self.pack -= size
             return Packed(linears, self.rows)
         if self.fuse and len(layers) > 1:
             self.fused.append(Fused(linears))

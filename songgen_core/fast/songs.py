@@ -29,7 +29,7 @@ log = logging.getLogger("songgen")
 
 _ALIGNMENT = 64  # positions; masked attention on a card wants lengths that divide by 8
 _SHARE_FOR_CACHES = 0.6  # of the free memory
-_SPARE_MEMORY = 2 << 30  # bytes that the host keeps free
+_SPARE_MEMORY = 4 << 30  # bytes that the host keeps free
 
 
 def write_together(
@@ -220,17 +220,23 @@ def make_projector(
     reserved: int = 0,
 ) -> Projector:
     """What makes products of layers that share an input; `reserved` bytes of memory belong to others."""
-    packing = options.pack and not options.compile and can_pack(dtype, device) and _has_room(lm, reserved)
+    packing = options.pack and not options.compile and can_pack(dtype, device)
+    pack = _room_to_pack(lm, reserved) if packing else 0
     # On the CPU plain weights may still lie in the file; making them one would copy them.
-    return Projector(rows, pack=packing, fuse=options.fuse and device.type != "cpu", join=options.fuse)
+    return Projector(rows, pack=pack, fuse=options.fuse and device.type != "cpu", join=options.fuse)
 
 
-def _has_room(lm: LeLM, reserved: int) -> bool:
-    """Whether a second copy of the weights fits into memory; says so in the log if not."""
-    needed = sum(p.nbytes for part in (lm.main, lm.sub, lm.heads) for p in part.parameters())
+def _room_to_pack(lm: LeLM, reserved: int) -> int:
+    """Bytes of weights of which a second copy fits into memory; the log says so if not all do."""
+    wanted = sum(p.nbytes for part in (lm.main, lm.sub, lm.bridge, lm.heads) for p in part.parameters())
     free = free_memory()
-    if free is not None and needed + reserved + _SPARE_MEMORY <= free:
-        return True
-    known = "unknown" if free is None else f"{free / 1e9:.1f} GB"
-    log.info("fast engine: pack is off, it needs %.1f GB of memory; free: %s", needed / 1e9, known)
-    return False
+    room = 0 if free is None else max(0, free - reserved - _SPARE_MEMORY)
+    if room < wanted:
+        known = "unknown" if free is None else f"{free / 1e9:.1f} GB"
+        log.info(
+            "fast engine: pack is %s, it needs %.1f GB of memory beside the KV cache; free: %s",
+            "on for a part" if room else "off",
+            wanted / 1e9,
+            known,
+        )
+    return room

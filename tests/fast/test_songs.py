@@ -11,7 +11,7 @@ from songgen_core.errors import UserError
 from songgen_core.fast import songs
 from songgen_core.fast.decoder import distinct_rows
 from songgen_core.fast.options import FastOptions
-from songgen_core.fast.projections import Projector
+from songgen_core.fast.projections import Packed, Projector, can_pack
 from songgen_core.fast.songs import DecodingSession, write_together
 from songgen_core.generation.sampling import SamplingOptions
 from songgen_core.generation.songs import SongTask, one_by_one
@@ -148,8 +148,8 @@ def test_weights_are_shared_for_a_song_and_their_own_again_after_it() -> None:
     kept = {name: weight.clone() for name, weight in lm.state_dict().items()}
     query = lm.main.layers[0].self_attn.q_proj.weight
     fused, plain = (
-        Projector(2, pack=False, fuse=True, join=True),
-        Projector(2, pack=False, fuse=False, join=False),
+        Projector(2, pack=0, fuse=True, join=True),
+        Projector(2, pack=0, fuse=False, join=False),
     )
     for layer in (*lm.main.layers, *lm.sub.layers):
         parts = [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj]
@@ -161,6 +161,18 @@ def test_weights_are_shared_for_a_song_and_their_own_again_after_it() -> None:
     assert query.untyped_storage().nbytes() == query.nbytes
     assert not query.is_inference()
     assert all(torch.equal(weight, kept[name]) for name, weight in lm.state_dict().items())
+
+
+def test_layers_are_packed_as_far_as_memory_goes() -> None:
+    if not can_pack(torch.float32, CPU["device"]):
+        pytest.skip("this build of torch cannot pack")
+    layers = [torch.nn.Linear(16, 16, bias=False) for _ in range(4)]
+    project = Projector(2, pack=3 * 16 * 16 * 4, fuse=False, join=False)
+    products = [project(layers[:2]), project(layers[2:]), project(layers[2:3])]
+    assert [isinstance(product, Packed) for product in products] == [True, False, True]
+    x = torch.randn(2, 16)
+    torch.testing.assert_close(products[0](x), torch.cat([layer(x) for layer in layers[:2]], -1))
+    torch.testing.assert_close(products[1](x), torch.cat([layer(x) for layer in layers[2:]], -1))
 
 
 def test_a_song_that_is_not_waited_for_leaves_the_weights_alone(monkeypatch: pytest.MonkeyPatch) -> None:
