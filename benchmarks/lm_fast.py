@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from songgen_core.configs import FRAME_RATE, VARIANTS
+from songgen_core.engine import WEIGHTS
 from songgen_core.fast.caches import TransposedCache
+from songgen_core.fast.engine import FastEngine
 from songgen_core.fast.options import ATTENTION_KINDS, KV_KINDS, FastOptions
 from songgen_core.fast.runners import StepGraphs, set_extent
 from songgen_core.fast.songs import DecodingSession
@@ -112,6 +114,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--songs", type=common.positive, default=1, help="takes written in one pass")
     parser.add_argument("--off", nargs="*", choices=SWITCHES, default=[], help="switches of the engine")
     parser.add_argument("--kv", choices=KV_KINDS, default="auto")
+    parser.add_argument("--weights", choices=WEIGHTS, default=WEIGHTS[0])
     parser.add_argument("--attention", choices=ATTENTION_KINDS, default="auto")
     parser.add_argument("--compile", action="store_true", help="torch.compile for the step")
     parser.add_argument("--no-reference", action="store_true", help="where it does not fit or takes too long")
@@ -140,9 +143,20 @@ def main() -> None:
     reads = lm_decode.bytes_per_step(lm, positions, plan.dtype.itemsize)
     tasks = make_tasks(lm, args.songs, plan.num_frames)
     reference, fast, setups, prefills, rates, cache_bytes = [], [], [], [], [], 0
-    for _ in range(args.repeats):
+
+    def measure_reference() -> None:
         if not args.no_reference:
             reference.append(lm_decode.run(lm, tasks[0].conditions, plan))
+
+    if args.weights != WEIGHTS[0]:  # the reference of narrow weights is the model before they were narrowed
+        measure_reference()
+        FastEngine().narrow(lm, args.weights, lambda done, total: None)
+        layers = (b for part in (lm.main, lm.sub) for b in part.buffers())
+        reads["weight_bytes"] = lm_decode.size_in_bytes(lm.main, lm.bridge, lm.sub, lm.heads)
+        reads["weight_bytes"] += sum(b.nbytes for b in layers)
+    for _ in range(args.repeats):
+        if args.weights == WEIGHTS[0]:
+            measure_reference()
         setup, prefill, steps, cache_bytes = time_fast(lm, tasks, options, plan)
         fast.append(steps)
         setups.append(setup)
@@ -154,6 +168,9 @@ def main() -> None:
         "device": str(plan.device),
         "dtype": common.name_of(plan.dtype),
         "songs": args.songs,
+        "weights": args.weights,
+        "repeats": args.repeats,
+        "steps": args.steps,
         "off": args.off,
         **choices,
         "position": plan.position,
@@ -181,6 +198,7 @@ def main() -> None:
         / (1000 * plan.num_frames / FRAME_RATE)
         / args.songs
     )
+    result["realtime_factor"] = 1 / result["rtf"]
     result |= origin
     common.report(rows(result), result | {"hardware": common.machine(plan.device)})
 
@@ -188,7 +206,8 @@ def main() -> None:
 def rows(r: dict[str, Any]) -> dict[str, str]:
     fast, slow = r["fast"], r["reference"]
     table = {
-        "model": f"{r['size']}, {r['dtype']} on {r['device']}, {r['songs']} song(s) in one pass",
+        "model": f"{r['size']}, {r['dtype']} on {r['device']}, weights {r['weights']}, "
+        f"{r['songs']} song(s) in one pass",
         "set up + prefill": f"{r['setup_ms']:.0f} + {r['prefill_ms']:.0f} ms",
         "fast": f"{fast['step_ms']:.2f} ms/step, {fast['song_steps_per_second']:.2f} song steps/s",
         "floor": f"{r['floor_ms']:.2f} ms/step, {r['bandwidth_share']:.0%} reached",
@@ -201,7 +220,7 @@ def rows(r: dict[str, Any]) -> dict[str, str]:
     return table | {
         "step reads": f"{r['weight_bytes'] / 1e9:.3f} GB weights + {r['kv_bytes'] / 1e9:.3f} GB KV cache",
         "caches": f"{r['cache_bytes'] / 1e9:.3f} GB",
-        "real-time factor": f"{r['rtf']:.3f} per song (below 1 is faster than it plays)",
+        "whole song": f"{r['realtime_factor']:.3f} of real time, RTF {r['rtf']:.3f}",
         "peak memory": f"{r['peak_memory_bytes'] / 2**30:.2f} GiB",
         "load": f"{r.get('load_average')} at the start",
     }

@@ -113,6 +113,28 @@ def test_prompt() -> None:
     assert 0 < result["encoder_share"] < 2 and 0 < result["vae_share"] < 2
 
 
+def test_lm_fast() -> None:
+    pytest.importorskip("songgen_core.fast")
+    result = last_line("lm_fast", "--steps", "3", "--warmup", "1", "--position", "300", "--songs", "2")
+    assert result.keys() >= SHARED | {
+        "rtf",
+        "floor_ms",
+        "bandwidth_share",
+        "speedup",
+        "setup_ms",
+        "prefill_ms",
+    }
+    assert (result["benchmark"], result["size"], result["songs"]) == ("lm_fast", "tiny", 2)
+    positions = 600 + 252 + 100 + 300 + 1 + 1  # prefix, written, warm-up, half the steps
+    assert result["kv_bytes"] == 2 * 2 * 2 * positions * 32 * 3 * 4
+    fast, slow = result["fast"], result["reference"]
+    assert fast["song_steps_per_second"] == pytest.approx(2000 / fast["step_ms"])
+    assert result["speedup"] == pytest.approx(fast["song_steps_per_second"] / slow["steps_per_second"])
+    narrow = last_line("lm_fast", "--steps", "2", "--warmup", "1", "--weights", "int8", "--no-reference")
+    assert narrow["reference"] is None
+    assert 0 < narrow["weight_bytes"] < result["weight_bytes"]
+
+
 def test_first_audio() -> None:
     pytest.importorskip("songgen_core.fast")
     result = last_line(

@@ -127,7 +127,7 @@ def run(node):
         result = node.execute(**dict(arguments(node))).result
     for output, value in zip(node.GET_SCHEMA().outputs, result):
         if output.get_io_type().startswith("SONGGEN_") and output.get_io_type() not in pool:
-            pool[output.get_io_type()] = value
+            pool[output.get_io_type()] = value[0] if output.is_output_list else value
         if output.id == "path":
             paths[node.__name__] = value
 
