@@ -230,7 +230,7 @@ class SongPipeline:
                 on_progress=on_progress,
                 cancelled=cancelled,
             )
-        if all(song.is_empty for song in songs):
+        if songs and all(song.is_empty for song in songs):
             raise UserError(EMPTY_SONG)
         wanted = ("mixed", "vocal", "bgm") if output == "separate" else (output,)
         for seed, song in zip(seeds, songs):

@@ -101,6 +101,7 @@ def write_songs(
     ends before its first sound is empty. Raises LyricsError, UserError, Cancelled.
     """
     tasks = [song_task(lm, tokenizers, request) for request in requests]
+    songs: list[DelayedStreams] = []
     with interruptible(cancelled, lm):
         for songs in loop(lm, tasks, sampling or default_sampling(lm.config), dtype=dtype, device=device):
             if cancelled():  # a loop need not run the network's own blocks

@@ -20,9 +20,11 @@ from .song import (
     MadeSong,
     Request,
     Settings,
+    check_place,
     decode_text,
     make_candidates,
     read_text,
+    targets_of,
     time_taken,
 )
 from .stopping import ctrl_c
@@ -39,6 +41,8 @@ def run(args: Namespace) -> int:
         raise UserError(f"--candidates {args.candidates} is not possible; choose 1 to {_MOST_CANDIDATES}")
     if args.candidates > 1 and args.preview is not None:
         raise UserError("--preview goes with one song; leave out --candidates or --preview")
+    if args.preview is not None:
+        _check_preview(args)
     request = _request(args).mend() if args.mend else _request(args)
     requests = request.candidates(args.candidates)
     for warning in dict.fromkeys(w for r in requests for w in r.check(overwrite=args.overwrite)):
@@ -55,6 +59,16 @@ def run(args: Namespace) -> int:
             songs = _made(requests, pipeline, settings, chosen.notice, on_audio, on_progress, cancelled)
     _report(console, songs, requests, pipeline)
     return 0
+
+
+def _check_preview(args: Namespace) -> None:
+    """Raise AudioError, UserError unless the preview can be written; a pipe to a player always can."""
+    if args.preview.exists() and not (args.preview.is_file() or args.preview.is_dir()):
+        return
+    check_place(args.preview, args.overwrite)
+    others = [Path(args.lyrics), *targets_of(args.file, args.output).values()]
+    if args.preview.resolve() in [path.resolve() for path in others]:
+        raise UserError(f"{args.preview} is the lyrics or the song; choose another name for the preview")
 
 
 def _preview(stack: ExitStack, args: Namespace, pipeline: SongPipeline) -> OnAudio | None:

@@ -30,7 +30,7 @@ class SongBatch:
             row[:, : own.shape[1]] = own
         self.mask = mask.to(device)  # where a column holds a code
         self.ended = torch.zeros(size, streams, dtype=torch.bool, device=device)
-        self.overflowed = torch.zeros(1, dtype=torch.bool, device=device)
+        self.overflowed = torch.zeros(size, dtype=torch.bool, device=device)
         self.banned = _ban_mask(tasks, config, device)
         self.written = torch.zeros(1, dtype=torch.int64, device=device)  # columns after the start column
         window = max(0, min(options.repetition_window, columns))
@@ -58,7 +58,7 @@ class SongBatch:
             final = penalize_repetition(final, self._recently_written())
         if self.banned is not None:
             final = final.masked_fill(self.banned, -torch.inf)
-        self.overflowed |= final.isnan().any()
+        self.overflowed |= final.isnan().flatten(1).any(1)
         probs = probabilities(final, self.options)
         tokens = (probs if noise is None else probs / noise).argmax(-1)  # (B, K)
         column = self.written + 1

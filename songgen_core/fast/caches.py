@@ -55,7 +55,10 @@ class TransposedCache:
         block[0, ..., at.number] = k
         block[1, ..., at.number] = v
         keys, values = block[..., : at.number + 1]
-        scores = q.to(block.dtype).unsqueeze(-2) @ keys / q.shape[-1] ** 0.5  # (R, H, 1, L)
+        if block.dtype != torch.float32:  # whose scores could overflow; a fused kernel keeps them wide
+            k, v = keys.transpose(-1, -2), values.transpose(-1, -2)
+            return scaled_dot_product_attention(q.unsqueeze(2).to(k.dtype), k, v).squeeze(2).to(q.dtype)
+        scores = q.float().unsqueeze(-2) @ keys / q.shape[-1] ** 0.5  # (R, H, 1, L)
         return (scores.softmax(-1) @ values.transpose(-1, -2)).squeeze(-2).to(q.dtype)
 
     @property

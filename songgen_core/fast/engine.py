@@ -40,6 +40,9 @@ class FastEngine:
         if any(t.device.type != device.type for t in _read_at_every_step(lm)):
             log.info("fast engine: off, the language model is on %s only in part", device.type)
             return one_by_one
+        if device.type == "cuda" and device.index not in (None, torch.cuda.current_device()):
+            log.info("fast engine: off, it works on the current card alone (CUDA_VISIBLE_DEVICES chooses it)")
+            return one_by_one
         return partial(write_together, options=self.options)
 
     def narrow(self, lm: LeLM, weights: str, on_layer: OnLayer) -> None:

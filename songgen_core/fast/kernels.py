@@ -6,6 +6,7 @@ are read as they are stored and widened in registers; sums are float32; scales p
 Letters: M rows of x, N outputs, K inputs, G groups of K.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -50,12 +51,15 @@ def _few_rows(x: Tensor, weight: Tensor, scale: Tensor, zero: Tensor | None) -> 
     def grid(config: dict[str, Any]) -> tuple[int]:
         return (triton.cdiv(sizes[1], config["BLOCK_N"]),)
 
-    if zero is None:
-        is_fp8 = weight.dtype == torch.float8_e4m3fn
-        bits = weight.view(torch.uint8) if is_fp8 else weight
-        (vector_8bit if is_vector else tile_8bit)[grid](x, bits, scale, out, *sizes, IS_FP8=is_fp8)
-    else:
-        (vector_4bit if is_vector else tile_4bit)[grid](x, weight, scale, zero, out, *sizes, scale.shape[1])
+    card = torch.cuda.device(x.device) if x.is_cuda else nullcontext()  # triton launches on the current one
+    with card:
+        if zero is None:
+            is_fp8 = weight.dtype == torch.float8_e4m3fn
+            bits = weight.view(torch.uint8) if is_fp8 else weight
+            (vector_8bit if is_vector else tile_8bit)[grid](x, bits, scale, out, *sizes, IS_FP8=is_fp8)
+        else:
+            groups = scale.shape[1]
+            (vector_4bit if is_vector else tile_4bit)[grid](x, weight, scale, zero, out, *sizes, groups)
     return out
 
 

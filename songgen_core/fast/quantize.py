@@ -147,9 +147,10 @@ class QuantizedLinear(nn.Module):
             or [p._home for p in parts] != [(home, s) for s in starts]
             or (home.out_features != ends[-1])
         ):
-            home = cls(parts[0].kind, parts[0].in_features, _concatenated([p.numbers for p in parts]))
-            for part, start, end in zip(parts, starts, ends):
-                part._lie_in(home, start, end)
+            with torch.inference_mode(False):  # the numbers outlive this song
+                home = cls(parts[0].kind, parts[0].in_features, _concatenated([p.numbers for p in parts]))
+                for part, start, end in zip(parts, starts, ends):
+                    part._lie_in(home, start, end)
         return home
 
     @property

@@ -6,6 +6,7 @@ Letters: B songs, K streams, V logits.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,7 +19,9 @@ log = logging.getLogger("songgen")
 
 Step = Callable[[Tensor | None], None]  # one column with this noise [B, K, V]
 DrawNoise = Callable[[], Tensor]  # [B, K, V] on the CPU
-Columns = Iterator[tuple[Tensor, bool]]  # new columns [B, K, n] on the CPU; whether a NaN came up
+Columns = Iterator[
+    tuple[Tensor, Tensor]
+]  # new columns [B, K, n]; [B] bool, whether a NaN came up; on the CPU
 
 _EXTENT_UNIT = 1024  # positions by which the part of the cache that is read grows
 
@@ -116,19 +119,17 @@ class StepGraphs:
 
     def _capture(self, extent: int) -> None:
         """Warm up on a side stream, as capturing demands, and put everything back that this changed."""
+        home, side = torch.cuda.current_stream(), _side_stream(torch.cuda.current_device())
         before = [t.clone() for t in self.state]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
         try:
-            with torch.cuda.stream(stream):
-                for _ in range(2):
-                    self.step(self.noise)
-                    self._put_back(before)
-            torch.cuda.current_stream().wait_stream(stream)
+            self._warm_up(home, side, before)
             graph = torch.cuda.CUDAGraph()
             pool = next(iter(self.graphs.values())).pool() if self.graphs else None
-            with torch.cuda.graph(graph, pool=pool):
+            # thread_local: the thread that draws noise may pin memory meanwhile.
+            with torch.cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
                 self.step(self.noise)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             log.warning("fast engine: cuda_graph is off, a step could not be captured (%s)", error)
             self.works = False
@@ -136,10 +137,28 @@ class StepGraphs:
             self._put_back(before)
         else:
             self.graphs[extent] = graph
+        finally:
+            torch.cuda.set_stream(home)  # a capture that fails leaves its own stream behind
+
+    def _warm_up(self, home: torch.cuda.Stream, side: torch.cuda.Stream, before: Sequence[Tensor]) -> None:
+        side.wait_stream(home)
+        try:
+            with torch.cuda.stream(side):
+                for _ in range(2):
+                    self.step(self.noise)
+                    self._put_back(before)
+        finally:
+            home.wait_stream(side)  # also when a stop ends it: others may get this memory next
 
     def _put_back(self, before: Sequence[Tensor]) -> None:
         for tensor, old in zip(self.state, before):
             tensor.copy_(old)
+
+
+@lru_cache
+def _side_stream(device: int) -> torch.cuda.Stream:
+    """One for all captures: libraries keep a workspace for every stream that they have seen."""
+    return torch.cuda.Stream(device)
 
 
 class _Glance:
@@ -148,20 +167,20 @@ class _Glance:
     def __init__(self, batch: SongBatch, begin: int, end: int) -> None:
         columns = batch.sequence[:, :, begin + 1 : end + 1]
         self.columns = torch.empty(columns.shape, dtype=columns.dtype, pin_memory=True)
-        self.overflowed = torch.empty(1, dtype=torch.bool, pin_memory=True)
+        self.overflowed = torch.empty(batch.overflowed.shape, dtype=torch.bool, pin_memory=True)
         self.columns.copy_(columns, non_blocking=True)
         self.overflowed.copy_(batch.overflowed, non_blocking=True)
         self.event = torch.cuda.Event()
         self.event.record()
 
-    def result(self) -> tuple[Tensor, bool]:
+    def result(self) -> tuple[Tensor, Tensor]:
         self.event.synchronize()
-        return self.columns, bool(self.overflowed)
+        return self.columns, self.overflowed
 
 
-def _look(batch: SongBatch, begin: int, end: int) -> tuple[Tensor, bool]:
+def _look(batch: SongBatch, begin: int, end: int) -> tuple[Tensor, Tensor]:
     """Columns behind `begin` up to `end`, at once."""
-    return batch.sequence[:, :, begin + 1 : end + 1].cpu(), bool(batch.overflowed)
+    return batch.sequence[:, :, begin + 1 : end + 1].cpu(), batch.overflowed.cpu()
 
 
 def _noise_blocks(
@@ -195,7 +214,7 @@ def compiled(network: Network, device: torch.device) -> Network:
         try:
             return quick(columns, at)
         except Exception as error:  # the compiler's errors have no common class
-            if quick is network:
+            if quick is network or isinstance(error, torch.OutOfMemoryError):
                 raise
             log.warning("fast engine: compile is off on %s (%s)", device.type, error)
             quick = network

@@ -64,9 +64,9 @@ def _write_group(
     with closing(DecodingSession(lm, tasks, sampling, dtype, device, options)) as session:
         session.prefill()
         for columns, overflowed in session.run():
-            if overflowed:
-                raise UserError(f"the model overflowed in {dtype}; choose bfloat16 or float32")
-            for song, tokens in zip(songs, columns):
+            for song, tokens, is_bad in zip(songs, columns, overflowed.tolist()):
+                if is_bad and not (song.written and song.done):
+                    raise UserError(f"the model overflowed in {dtype}; choose bfloat16 or float32")
                 for column in tokens.unbind(-1):
                     if not (song.written and song.done):
                         song.write(column)
@@ -93,9 +93,13 @@ class DecodingSession:
         self.conditions = _both_rows(tasks).to(device)
         self.caches = make_caches(lm, rows, max_seq_len, dtype, device, options)
         reserved = sum(cache.nbytes for cache in self.caches)  # taken as the song grows
-        self.projector = make_projector(lm, rows, dtype, device, options, reserved)
-        self.lm = FastLM(lm, self.projector, self.caches, max_seq_len, dtype)
         self.batch = SongBatch(tasks, config, sampling, device)
+        self.projector = make_projector(lm, rows, dtype, device, options, reserved)
+        try:
+            self.lm = FastLM(lm, self.projector, self.caches, max_seq_len, dtype)
+        except BaseException:
+            self.projector.close()
+            raise
         self.at = Position(config.prefix_length, torch.tensor([config.prefix_length], device=device))
         self.draw: DrawNoise | None = None
         if self.batch.draws:

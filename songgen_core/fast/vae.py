@@ -125,7 +125,8 @@ class FastVAE(nn.Module):
         assert isinstance(module, SnakeBeta)
         alpha = module.alpha.to(self.device)[:, None].exp()
         gain = (module.beta.to(self.device)[:, None].exp() + 1e-9).reciprocal()
-        return lambda x: self._snake(x, alpha, gain, in_place)
+        activate = self._snake  # not self: a cycle would keep the networks until the next garbage collection
+        return lambda x: activate(x, alpha, gain, in_place)
 
     @contextmanager
     def _autotuned(self) -> Iterator[None]:

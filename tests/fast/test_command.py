@@ -60,6 +60,31 @@ def test_a_preview_of_several_songs_is_refused(sing, capsys) -> None:
     assert "--preview goes with one song" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("preview", "words"),
+    [
+        ("lyrics.txt", "exists; use --overwrite"),
+        ("song.wav", "choose another name for the preview"),
+    ],
+)
+def test_a_preview_that_cannot_be_is_refused_before_anything_is_made(sing, preview, words, capsys) -> None:
+    assert sing("-o", "song.wav", "--duration", "2", "--preview", preview) == 1
+    assert words in capsys.readouterr().err
+    assert Path("lyrics.txt").read_text(encoding="utf-8") == LYRICS
+
+
+def test_a_preview_that_ends_early_does_not_end_the_song(sing, tmp_path: Path, monkeypatch, capsys) -> None:
+    from songgen_core.cli.preview import PreviewFile
+
+    def broken(self: PreviewFile, samples: bytes) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(PreviewFile, "_write", broken)
+    assert sing("-o", "song.wav", "--duration", "2", "--preview", "now.wav") == 0
+    assert soundfile.read(tmp_path / "song.wav")[0].shape == (96000, 2)
+    assert "ends here (Broken pipe); the song goes on" in capsys.readouterr().err
+
+
 def test_a_plan_tells_what_fits_where(capsys) -> None:
     assert main(["info", "v2-medium", "--plan", "8"]) == 0
     told = capsys.readouterr().out

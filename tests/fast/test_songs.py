@@ -9,6 +9,7 @@ from tiny import random_conditions, tiny_lm
 
 from songgen_core.errors import UserError
 from songgen_core.fast import songs
+from songgen_core.fast.caches import Position, TransposedCache
 from songgen_core.fast.decoder import distinct_rows
 from songgen_core.fast.options import FastOptions
 from songgen_core.fast.projections import Packed, Projector, can_pack
@@ -140,6 +141,27 @@ def test_an_overflow_is_told_and_not_sung() -> None:
         lm.heads[0].weight.fill_(torch.nan)
     with pytest.raises(UserError, match=r"overflowed in torch\.float32"):
         songs_of(write_together, lm, tasks_of(lm, 2), GREEDY)
+
+
+def test_a_song_that_is_over_cannot_spoil_the_others() -> None:
+    """Its row runs on; what overflows there is nobody's song."""
+    lm = model(0)
+    session = DecodingSession(lm, tasks_of(lm, 2), GREEDY, **CPU, options=FastOptions())
+    with torch.inference_mode():
+        session.prefill()
+        logits = torch.zeros(4, 3, lm.config.eos_id + 1)
+        logits[1, 0, 0] = torch.nan  # the conditional row of the second song
+        session.batch.write(logits, None)
+    assert session.batch.overflowed.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scores_beyond_half_precision_do_not_overflow(dtype: torch.dtype) -> None:
+    cache = TransposedCache(1, (1, 1, 4, 128), dtype, CPU["device"])
+    large = torch.full((1, 1, 128), 40.0, dtype=dtype)
+    at = Position(1, torch.tensor([1]))
+    cache.load(0, large[:, :, None], large[:, :, None], torch.tensor([0]), torch.tensor([0]))
+    assert cache.attend(0, large, large, large, at).eq(40).all()
 
 
 def test_weights_are_shared_for_a_song_and_their_own_again_after_it() -> None:
