@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from songgen_core.codec import CHUNK_FRAMES, CHUNK_OVERLAP, RenderOptions
 from songgen_core.configs import FRAME_RATE, VARIANTS, OobleckConfig, RendererConfig
 from songgen_core.devices import choose_device, choose_dtype, exact_float32
 from songgen_core.generation.chunked import chunk_starts, decode_chunked
@@ -29,12 +30,10 @@ from songgen_core.generation.windows import render_windows
 from songgen_core.layers.rvq import CodebookDecoder
 from songgen_core.models.flow_renderer import FlowRenderer
 from songgen_core.models.oobleck import OobleckVAE
-from songgen_core.pipeline import RenderOptions
 from songgen_core.selftest import RENDERER_CONFIG, VAE_CONFIG
 
 from . import common
 
-CHUNK_FRAMES, CHUNK_OVERLAP = 128, 32  # of VAE decoding, as in the pipeline
 ROWS = 2  # unconditional and conditional
 VAE_GAIN = 0.3  # keeps the sum of 15 residual units of random weights of order 1
 

@@ -138,6 +138,7 @@ class LoadLeVoModel(io.ComfyNode):
     ) -> io.NodeOutput:
         quick = load_engine(engine)
         host.check_choice("weights", weights, WEIGHTS)
+        quick.check_weights(weights, host.mm.get_torch_device())
         host.check_choice("download", download, (NEVER, IF_MISSING))
         host.check_choice("features", features, tuple(FEATURES))
         check_model(model)

@@ -38,7 +38,7 @@ from .prompts.readers import PromptReaders
 from .prompts.recording import PromptOptions, Source, encode_song, make_prompt
 from .seeds import check_seed
 
-_CHUNK_FRAMES, _CHUNK_OVERLAP = 128, 32  # of VAE decoding: 5 s at a time bound its memory
+CHUNK_FRAMES, CHUNK_OVERLAP = 128, 32  # of VAE decoding: 5 s at a time bound its memory
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ def render_audio(
     shape = 1, config.window_frames, config.latent_dim
     sizes = [config.window_frames] * len(plan.indices)
     sizes[0] -= prompt_frames
-    chunks = sum(len(chunk_starts(size, _CHUNK_FRAMES, _CHUNK_OVERLAP)) for size in sizes)
+    chunks = sum(len(chunk_starts(size, CHUNK_FRAMES, CHUNK_OVERLAP)) for size in sizes)
     step_done = count_progress("rendering", len(sizes) * options.num_steps + chunks, on_progress)
 
     def decode(latents: Tensor) -> Tensor:
         return decode_chunked(
-            vae.decode, latents, hop, chunk_size=_CHUNK_FRAMES, overlap=_CHUNK_OVERLAP, on_chunk=step_done
+            vae.decode, latents, hop, chunk_size=CHUNK_FRAMES, overlap=CHUNK_OVERLAP, on_chunk=step_done
         ).cpu()
 
     with interruptible(cancelled, renderer, vae), exact_float32(device):

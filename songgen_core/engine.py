@@ -56,10 +56,13 @@ class Engine(Protocol):
     def sing_streaming(self) -> SingStreaming | None:
         """What renders a song while it is being written; None where nothing can."""
 
+    def check_weights(self, weights: str, device: torch.device) -> None:
+        """Raise UserError unless weights can be so on `device`; to be asked before gigabytes are read."""
+
     def narrow(self, lm: LeLM, weights: str, on_layer: OnLayer) -> None:
         """Store the layers of both transformers of `lm` in 8 or 4 bit, in place; "native" leaves them.
 
-        Raises UserError where that cannot be.
+        Raises UserError where a weight is damaged.
         """
 
 
@@ -77,9 +80,12 @@ class ReferenceEngine:
     def sing_streaming(self) -> SingStreaming | None:
         return None
 
-    def narrow(self, lm: LeLM, weights: str, on_layer: OnLayer) -> None:
+    def check_weights(self, weights: str, device: torch.device) -> None:
         if weights != "native":
             raise UserError(f"weights in {weights} need the engine 'auto'; choose it, or weights 'native'")
+
+    def narrow(self, lm: LeLM, weights: str, on_layer: OnLayer) -> None:
+        self.check_weights(weights, lm.main.norm.weight.device)  # native ones are all that it has
 
 
 def load_engine(name: str = "auto") -> Engine:

@@ -100,6 +100,7 @@ class SongPipeline:
         """
         quick = load_engine(engine)
         where = choose_device(device)
+        quick.check_weights(weights, where)
         precision = choose_dtype(where, dtype)
         if str(model) == SELFTEST:
             log.warning(NOTICE)

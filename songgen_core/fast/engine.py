@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from ..codec import RenderAudio
-from ..engine import WEIGHTS, OnLayer, SingStreaming
-from ..errors import UserError
+from ..engine import OnLayer, SingStreaming
 from ..generation.songs import SongLoop, one_by_one
 from ..models.lelm import LeLM
 from .options import FastOptions
-from .quantize import KINDS, quantize_
+from .quantize import KINDS, check_kind, quantize_
 from .rendering import render_audio_fast
 from .songs import write_together
 from .streaming import sing_streaming
@@ -45,14 +44,15 @@ class FastEngine:
             return one_by_one
         return partial(write_together, options=self.options)
 
+    def check_weights(self, weights: str, device: torch.device) -> None:
+        if weights != "native":
+            check_kind(weights, device)
+
     def narrow(self, lm: LeLM, weights: str, on_layer: OnLayer) -> None:
         """See `quantize.KINDS`; each original is freed as soon as its layer is done."""
         for kind in KINDS:
             if weights == kind:
                 quantize_(lm, kind, on_layer)
-                return
-        if weights != "native":
-            raise UserError(f"weights in '{weights}' are unknown; choose one of {', '.join(WEIGHTS)}")
 
 
 def _read_at_every_step(lm: LeLM) -> Iterator[Tensor]:

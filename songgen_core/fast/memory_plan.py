@@ -26,6 +26,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from ..codec import CHUNK_FRAMES, CHUNK_OVERLAP
 from ..configs import FRAME_RATE, LeLMConfig, OobleckConfig, RendererConfig
 from ..generation.chunked import decode_chunked
 from ..generation.flow import guided_velocity
@@ -40,7 +41,6 @@ from .options import FastOptions
 from .peak_memory import PeakMemory
 from .quantize import quantize_
 from .songs import DecodingSession
-from .streaming import CHUNK_FRAMES, CHUNK_OVERLAP
 
 Weights = Literal["native", "int8", "int4"]
 Cache = Literal["native", "int8"]

@@ -261,7 +261,7 @@ def quantize_(lm: LeLM, kind: Kind, on_layer: Callable[[int, int], None] | None 
 def check_kind(kind: str, device: torch.device) -> None:
     """Raises UserError if weights of `kind` cannot be on `device`."""
     if kind not in KINDS:
-        raise UserError(f"weights in {kind!r} are unknown; choose one of {', '.join(KINDS)}")
+        raise UserError(f"weights in {kind!r} are unknown; choose one of native, {', '.join(KINDS)}")
     if kind == "fp8" and device.type == "mps":
         raise UserError("Apple's GPUs have no fp8 numbers; choose int8")
 

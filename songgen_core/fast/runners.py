@@ -13,7 +13,6 @@ from torch import Tensor
 
 from .batch import SongBatch
 from .caches import AnyCache, Position, TransposedCache
-from .decoder import Network
 
 log = logging.getLogger("songgen")
 
@@ -203,21 +202,3 @@ def _noise_blocks(
         ahead = drawer.submit(block, count)
         yield drawn
     yield ahead.result()
-
-
-def compiled(network: Network, device: torch.device) -> Network:
-    """`network` through torch.compile; after a failure as it is, and the log says so."""
-    quick = torch.compile(network, dynamic=False)
-
-    def attempt(columns: Tensor, at: Position) -> Tensor:
-        nonlocal quick
-        try:
-            return quick(columns, at)
-        except Exception as error:  # the compiler's errors have no common class
-            if quick is network or isinstance(error, torch.OutOfMemoryError):
-                raise
-            log.warning("fast engine: compile is off on %s (%s)", device.type, error)
-            quick = network
-            return network(columns, at)
-
-    return attempt

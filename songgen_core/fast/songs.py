@@ -20,10 +20,11 @@ from ..layers.llama import LlamaStack
 from ..models.lelm import Conditions, LeLM
 from .batch import SongBatch, draw_noise
 from .caches import AnyCache, EightBitCache, FixedCache, Kernel, Position, TransposedCache
-from .decoder import FastLM
+from .compiling import can_compile, compiled
+from .decoder import FastLM, Network
 from .options import FastOptions
 from .projections import Projector, can_pack
-from .runners import Columns, DrawNoise, compiled, run_graphed, run_stepwise
+from .runners import Columns, DrawNoise, run_graphed, run_stepwise
 
 log = logging.getLogger("songgen")
 
@@ -104,7 +105,9 @@ class DecodingSession:
         self.draw: DrawNoise | None = None
         if self.batch.draws:
             self.draw = partial(draw_noise, [t.generator for t in tasks], self.batch.noise_shape[1:])
-        self._network = compiled(self.lm.step, device) if options.compile else self.lm.step
+        # Compiled code may run again after a failure, which is safe: a step writes one place of the caches.
+        compiles = options.compile and can_compile(True, device)
+        self._network: Network = compiled(self.lm.step) if compiles else self.lm.step
 
     def prefill(self) -> None:
         """Run the prefix and write the first column."""

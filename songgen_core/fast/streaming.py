@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..codec import RenderOptions, check_codes, with_prompt
+from ..codec import CHUNK_FRAMES, CHUNK_OVERLAP, RenderOptions, check_codes, with_prompt
 from ..configs import OutputType
 from ..devices import exact_float32
 from ..generation.chunked import chunk_starts, decode_chunked
@@ -46,7 +46,6 @@ from .vae import FastVAE
 Renderer = FlowRenderer | FastRenderer
 VAE = OobleckVAE | FastVAE
 OnAudio = Callable[[str, Tensor], None]  # output name, the next samples [1, C, n]
-CHUNK_FRAMES, CHUNK_OVERLAP = 128, 32  # of VAE decoding, as `render_audio` has them
 
 
 def sure_frames(streams: DelayedStreams) -> int:

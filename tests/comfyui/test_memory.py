@@ -252,7 +252,7 @@ def test_the_renderer_and_the_vae_need_no_more_than_is_stated(in_comfyui):
     in_comfyui(
         PEAK
         + """
-from pack.songgen_core.codec import _CHUNK_FRAMES
+from pack.songgen_core.codec import CHUNK_FRAMES
 from pack.songgen_core.configs import OobleckConfig, RendererConfig
 from pack.songgen_core.generation.flow import guided_velocity
 from pack.songgen_core.models.flow_renderer import FlowRenderer
@@ -262,7 +262,7 @@ config = RendererConfig()
 with META:
     codes = torch.zeros(1, config.window_frames, dtype=torch.int64)
     vae = OobleckVAE(OobleckConfig(), with_encoder=False).requires_grad_(False)
-    latents = torch.zeros(1, config.latent_dim, _CHUNK_FRAMES)
+    latents = torch.zeros(1, config.latent_dim, CHUNK_FRAMES)
 with torch.inference_mode(), Peak() as decoding:
     vae.decode(latents)
 for dtype in (torch.float16, torch.float32):

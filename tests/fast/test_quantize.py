@@ -196,7 +196,7 @@ def test_sizes(kind) -> None:
 def test_a_bias_and_an_unknown_kind_are_refused() -> None:
     with pytest.raises(ValueError, match="bias"):
         QuantizedLinear.from_linear(nn.Linear(4, 4), "int8")
-    with pytest.raises(UserError, match="'int3' are unknown; choose one of int8, fp8, int4"):
+    with pytest.raises(UserError, match="'int3' are unknown; choose one of native, int8, fp8, int4"):
         QuantizedLinear.from_linear(layer(16, 16), "int3")
     with pytest.raises(UserError, match="Apple"):
         quantize.check_kind("fp8", torch.device("mps"))
