@@ -1,18 +1,14 @@
 """Lyrics and style to codes: the writing of the song, apart from its rendering, so that each is cached."""
 
 import logging
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from comfy_api.v0_0_2 import io
 
 from ..songgen_core import FRAME_RATE, OUTPUTS, OutputType, SamplingOptions, UserError
 from ..songgen_core.configs import LeLMConfig
-from ..songgen_core.generation.delay import DelayedStreams
-from ..songgen_core.generation.songs import SongLoop, SongTask, empty_streams
-from ..songgen_core.models.lelm import LeLM
+from ..songgen_core.generation.songs import in_groups
 from ..songgen_core.prompts.prompt import BOTH_GIVEN, Prompt
 from ..songgen_core.seeds import MAX_SEED, following_seeds
 from ..songgen_core.selftest import NOTICE
@@ -202,27 +198,6 @@ class GenerateTokens(io.ComfyNode):
             for length, (seed, song) in zip(seconds, made)
         ]
         return io.NodeOutput([song.codes for _, song in made], seconds, infos)
-
-
-def in_groups(loop: SongLoop, size: int) -> SongLoop:
-    """`loop`, for at most `size` songs at a time."""
-
-    def write(
-        lm: LeLM,
-        tasks: Sequence[SongTask],
-        options: SamplingOptions,
-        *,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> Iterator[list[DelayedStreams]]:
-        songs = [empty_streams(lm, task) for task in tasks]
-        for begin in range(0, len(tasks), size):
-            group = slice(begin, begin + size)
-            for written in loop(lm, tasks[group], options, dtype=dtype, device=device):
-                songs[group] = written
-                yield songs
-
-    return write
 
 
 def _sampling_inputs() -> list[io.Input]:

@@ -15,7 +15,7 @@ from ..devices import free_memory, free_on
 from ..errors import UserError
 from ..generation.delay import DelayedStreams
 from ..generation.sampling import SamplingOptions
-from ..generation.songs import SongTask, empty_streams
+from ..generation.songs import SongTask, empty_streams, in_groups
 from ..layers.llama import LlamaStack
 from ..models.lelm import Conditions, LeLM
 from .batch import SongBatch, draw_noise
@@ -43,26 +43,24 @@ def write_together(
     options: FastOptions = FastOptions(),
 ) -> Iterator[list[DelayedStreams]]:
     """`SongLoop` that writes up to `options.songs_at_once` songs per pass, as many as there is memory for."""
-    songs = [empty_streams(lm, task) for task in tasks]
     count = min(options.songs_at_once, songs_that_fit(lm, tasks, dtype, device, options))
-    for begin in range(0, len(tasks), count):
-        group = slice(begin, begin + count)
-        for _ in _write_group(lm, tasks[group], songs[group], sampling, dtype, device, options):
-            yield songs
+    loop = in_groups(partial(_write_group, fast=options), count)
+    return loop(lm, tasks, sampling, dtype=dtype, device=device)
 
 
 @torch.inference_mode()
 def _write_group(
     lm: LeLM,
     tasks: Sequence[SongTask],
-    songs: Sequence[DelayedStreams],
     sampling: SamplingOptions,
+    *,
     dtype: torch.dtype,
     device: torch.device,
-    options: FastOptions,
-) -> Iterator[None]:
-    """Fill `songs`; yields after every column, or every few where the device runs ahead."""
-    with closing(DecodingSession(lm, tasks, sampling, dtype, device, options)) as session:
+    fast: FastOptions,
+) -> Iterator[list[DelayedStreams]]:
+    """All `tasks` in one pass; yields after every column, or every few where the device runs ahead."""
+    songs = [empty_streams(lm, task) for task in tasks]
+    with closing(DecodingSession(lm, tasks, sampling, dtype, device, fast)) as session:
         session.prefill()
         for columns, overflowed in session.run():
             for song, tokens, is_bad in zip(songs, columns, overflowed.tolist()):
@@ -71,7 +69,7 @@ def _write_group(
                 for column in tokens.unbind(-1):
                     if not (song.written and song.done):
                         song.write(column)
-            yield
+            yield songs
             if all(song.done for song in songs):
                 return
 

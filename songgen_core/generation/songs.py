@@ -73,6 +73,27 @@ def one_by_one(
             yield songs
 
 
+def in_groups(loop: SongLoop, size: int) -> SongLoop:
+    """`loop`, for at most `size` songs at a time."""
+
+    def write(
+        lm: LeLM,
+        tasks: Sequence[SongTask],
+        options: SamplingOptions,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Iterator[list[DelayedStreams]]:
+        songs = [empty_streams(lm, task) for task in tasks]
+        for begin in range(0, len(tasks), size):
+            group = slice(begin, begin + size)
+            for written in loop(lm, tasks[group], options, dtype=dtype, device=device):
+                songs[group] = written
+                yield songs
+
+    return write
+
+
 def empty_streams(lm: LeLM, task: SongTask) -> DelayedStreams:
     """A song of which nothing is written."""
     return DelayedStreams(task.num_frames, lm.config.delays, lm.config.eos_id, lm.config.special_id)
