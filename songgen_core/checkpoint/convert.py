@@ -24,7 +24,8 @@ from ..models.flow_renderer import FlowRenderer
 from ..models.lelm import LeLM
 from ..models.oobleck import OobleckVAE
 from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, never_cancelled
-from ..text.bpe import QWEN2_FOLDER, read_vocab_size
+from ..text.bpe import QWEN2_FOLDER, has_tokenizer, read_vocab_size
+from ..text.phonetics import LEXICON_NAME
 from .files import TORCH_SUFFIXES, read_metadata, read_state_dict
 from .keymaps import CODEC_ENCODER, LELM, LM_PREFIX, RENDERER
 from .layout import Kind, identify
@@ -49,7 +50,7 @@ _NAMES: dict[Kind, str] = {
 }
 # Training losses and tables that neither rendering nor the prompt encoder reads.
 _UNUSED_CODEC = ("hubert.", "bestrq.model.rvq.", "cfm_wrapper.mlp.", "cfm_wrapper.estimator.wte.")
-_COMPANIONS = ("config.yaml", "vocab.json", "merges.txt", "tokenizer.json")
+_COMPANIONS = ("config.yaml", "vocab.json", "merges.txt", "tokenizer.json", LEXICON_NAME)
 _CODES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -150,8 +151,8 @@ def _lm_config(source: Path, state: State, ours: State) -> LeLMConfig:
     if not beside.exists():
         return _lm_sizes(ours)
     shapes = {n.replace(LM_PREFIX, ""): tuple(t.shape) for n, t in state.items()}
-    has_tokenizer = any((source.parent / n).exists() for n in ("vocab.json", "tokenizer.json"))
-    return read_lm_config(beside, shapes, read_vocab_size(source.parent if has_tokenizer else QWEN2_FOLDER))
+    tokenizer = source.parent if has_tokenizer(source.parent) else QWEN2_FOLDER
+    return read_lm_config(beside, shapes, read_vocab_size(tokenizer))
 
 
 def _lm_sizes(ours: State) -> LeLMConfig:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from ..configs import FRAME_RATE, SAMPLE_RATE, VARIANTS
 from ..errors import CheckpointError
+from ..text.bpe import has_tokenizer
 from .files import (
     TORCH_SUFFIXES,
     WEIGHT_SUFFIXES,
@@ -215,7 +216,7 @@ def find_model(name: str | Path, roots: Sequence[Path] = (), variant: str | None
         variant=None if has_config else variant or _variant_by_name(weights),
         codec=find_shared("codec", roots, weights),
         vae=find_shared("vae", roots, weights),
-        tokenizer=weights.parent if _has_tokenizer(weights.parent) else None,
+        tokenizer=weights.parent if has_tokenizer(weights.parent) else None,
         roots=tuple(roots),
         near=weights,
     )
@@ -317,9 +318,3 @@ def _candidates(near: Path | None, roots: Sequence[Path]) -> Iterator[Path]:
                 yield from _list_folder(above / folder)[0]
     for root in roots:
         yield from weight_files(root)
-
-
-def _has_tokenizer(folder: Path) -> bool:
-    return (folder / "tokenizer.json").exists() or all(
-        (folder / n).exists() for n in ("vocab.json", "merges.txt")
-    )

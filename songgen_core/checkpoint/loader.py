@@ -6,7 +6,8 @@ lists every missing, unexpected and misshapen key.
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
@@ -35,7 +36,9 @@ _SHOWN_KEYS = 8
 # What the flow renderer keeps in float32 while its matrices run in a half precision (NUMERICS.md).
 _RENDERER_FLOAT32 = re.compile(r"wpe|mask_embedding|scale_shift_table|\.ln_|latent_norm")
 _NEVER = re.compile(r"(?!)")
-_HEADS_NOTE = "num_attention_heads"  # of the metadata of a codec file
+# Entries of a codec file's metadata: sizes and ids that no shape tells. Published files have none.
+_HEADS_NOTE = "num_attention_heads"
+_SILENT_NOTES = "silent_vocal_code", "silent_bgm_code"
 _WEIGHT_NORM = (  # names of gain and direction: torch's old and new way
     ("weight_g", "weight_v"),
     ("parametrizations.weight.original0", "parametrizations.weight.original1"),
@@ -72,14 +75,17 @@ def load_renderer(
 ) -> FlowRenderer:
     """The renderer part of a two-track codec file (full or slim), its matrices in `dtype`, on the CPU.
 
-    The number of heads is the one size that shapes do not tell: by default the note of that name in the
-    file's metadata, else the published number. Raises CheckpointError.
+    What shapes do not tell, the number of heads and the codes of silence, is noted in the file's metadata;
+    without notes, or with `num_attention_heads` given, all is as published. Raises CheckpointError.
     """
     source = str(path)
     state = renderer_state(read_state_dict(path), source)
-    heads = num_attention_heads or _noted_heads(path)
+    notes = {} if num_attention_heads else read_metadata(path)
+    heads = num_attention_heads or _noted(notes, _HEADS_NOTE, source, least=1)
     published = RendererConfig(num_attention_heads=heads)
     config = _closest(FlowRenderer, state, renderer_config(state, heads), published)
+    vocal, bgm = (_noted(notes, name, source) for name in _SILENT_NOTES)
+    config = replace(config, silent_vocal_code=vocal, silent_bgm_code=bgm)
     renderer = assign(
         FlowRenderer,
         config,
@@ -99,11 +105,12 @@ def load_renderer(
     return renderer
 
 
-def _noted_heads(path: Path) -> int:
-    note = read_metadata(path).get(_HEADS_NOTE, str(RendererConfig.num_attention_heads))
-    if not (note.isdecimal() and 0 < int(note) < 1000):
+def _noted(notes: Mapping[str, str], name: str, source: str, least: int = 0) -> int:
+    """A field of the renderer's config from the metadata, else as published."""
+    note = notes.get(name, str(getattr(RendererConfig, name)))
+    if not (note.isdecimal() and least <= int(note) < 100_000):
         raise CheckpointError(
-            f"{path}: its metadata entry '{_HEADS_NOTE}' is {note!r}; write a whole number there"
+            f"{source}: its metadata entry '{name}' is {note!r}; write a whole number there"
         )
     return int(note)
 

@@ -7,6 +7,7 @@ trained with (LeVo spec 4).
 import json
 import unicodedata
 from pathlib import Path
+from typing import Protocol
 
 from tokenizers import AddedToken, Regex, Tokenizer
 from tokenizers.models import BPE
@@ -15,18 +16,11 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from ..configs import TextVersion
 from ..errors import CheckpointError
 from .lyrics import STRUCTURE_TAGS
+from .phone_tokens import WORDS, KeywordDescription, PhoneLyrics
+from .phonetics import LEXICON_NAME, Lexicon
+from .special_tokens import IM_START, MUSICALITY_TAGS, QWEN_TOKENS
 
 QWEN2_FOLDER = Path(__file__).parent / "qwen2"
-IM_START = "<|im_start|>"
-QWEN_TOKENS = ("<|endoftext|>", IM_START, "<|im_end|>")
-MUSICALITY_TAGS = (
-    "[Musicality-very-high]",
-    "[Musicality-high]",
-    "[Musicality-medium]",
-    "[Musicality-low]",
-    "[Musicality-very-low]",
-    "[Pure-Music]",
-)
 _PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -53,10 +47,21 @@ class TextTokenizer:
         return self._tokenizer.get_vocab_size()
 
 
+class ReadsText(Protocol):
+    """What a conditioner's tokenizer can do, whatever its vocabulary is."""
+
+    pad_id: int
+
+    @property
+    def size(self) -> int: ...
+
+    def encode(self, text: str | None) -> list[int]: ...
+
+
 class TextTokenizers:
     """The tokenizers of the lyric and of the description conditioner of one text version."""
 
-    def __init__(self, lyrics: TextTokenizer, description: TextTokenizer) -> None:
+    def __init__(self, lyrics: ReadsText, description: ReadsText) -> None:
         self.lyrics, self.description = lyrics, description
         self.pad_id = lyrics.pad_id
 
@@ -72,7 +77,13 @@ class TextTokenizers:
 
 
 def load_tokenizers(folder: Path, version: TextVersion) -> TextTokenizers:
-    """Both tokenizers from `vocab.json` + `merges.txt`, or `tokenizer.json`, in `folder`."""
+    """Both tokenizers from `vocab.json` + `merges.txt`, or `tokenizer.json`, in `folder`.
+
+    A folder with a lexicon is that of a model which reads phones.
+    """
+    if (folder / LEXICON_NAME).exists():
+        lexicon = Lexicon.read(folder / LEXICON_NAME)
+        return TextTokenizers(PhoneLyrics(lexicon), KeywordDescription(musicality=version == "v2"))
     vocab, merges = _read_bpe(folder)
     structure = tuple(f"[{tag}]" for tag in STRUCTURE_TAGS)
     # "." is entry 13 of the vocabulary already; as an added token it makes every full stop split the text.
@@ -82,6 +93,12 @@ def load_tokenizers(folder: Path, version: TextVersion) -> TextTokenizers:
         TextTokenizer(vocab, merges, (*structure, *stop)),
         TextTokenizer(vocab, merges, (*musicality, *stop)),
     )
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether `folder` holds what `load_tokenizers` reads."""
+    alone = any((folder / n).exists() for n in (LEXICON_NAME, "tokenizer.json"))
+    return alone or all((folder / n).exists() for n in ("vocab.json", "merges.txt"))
 
 
 def _read_bpe(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
@@ -109,4 +126,6 @@ def _merge(line: str) -> tuple[str, str]:
 
 def read_vocab_size(folder: Path) -> int:
     """Entries of the vocabulary in `folder`, added tokens not counted."""
+    if (folder / LEXICON_NAME).exists():
+        return len(WORDS)
     return len(_read_bpe(folder)[0])

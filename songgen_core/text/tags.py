@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ..errors import UserError
+from .musical_key import is_key_tag
 
 BPM_MIN, BPM_MAX = 20, 300
 # The model reads at most 100 tokens; a longer text is a mistake, such as lyrics in the wrong box.
@@ -262,6 +263,8 @@ def _warning(item: str) -> str:
     shown = f'"{_shorten(item)}"'
     if _BRACKET_TAG.fullmatch(item):
         return f"{shown} is ignored as a tag in a description and read as plain text; remove it"
+    if is_key_tag(item):
+        return f"{shown} is followed by models that read phones (mini); others take a key as plain text"
     if _is_sentence(item):
         return f"{shown} reads like a sentence, but the model expects keywords; {_found_in(item)}"
     if not item.isascii():

@@ -154,6 +154,25 @@ def test_renderer_in_half_precision_keeps_its_float32_islands(tmp_path: Path) ->
     assert all(t.is_contiguous() for t in half.state_dict().values())
 
 
+def test_codes_of_silence_are_noted_in_the_file(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "codec.safetensors",
+        codec_state(),
+        num_attention_heads=str(RENDERER_HEADS),
+        silent_vocal_code="5",
+        silent_bgm_code="0",
+    )
+    config = load_renderer(path).config
+    assert (config.silent_vocal_code, config.silent_bgm_code) == (5, 0)
+    published = load_renderer(save_codec(tmp_path / "published.safetensors")).config
+    assert (published.silent_vocal_code, published.silent_bgm_code) == (3142, 9670)
+    wrong = save(
+        tmp_path / "wrong.safetensors", codec_state(), num_attention_heads="2", silent_bgm_code="none"
+    )
+    with pytest.raises(CheckpointError, match="silent_bgm_code"):
+        load_renderer(wrong)
+
+
 def test_number_of_heads_is_noted_in_the_file(tmp_path: Path, renderer) -> None:
     path = save_codec(tmp_path / "codec.safetensors")
     assert read_metadata(path) == {"num_attention_heads": "2"}
