@@ -1,0 +1,132 @@
+"""The language model, in the stages of the LeVo paper.
+
+    pretrain    main transformer: the mixed stream from lyrics, description and prompt, conditions dropped at times
+    extend      everything else, which writes vocal and accompaniment; what was learned before stays as it is
+
+The third, preference alignment, is `dpo.py`.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from songgen_core.configs import LeLMConfig
+from songgen_core.models.lelm import LeLM
+from songgen_core.text.syllables import PHONES
+
+from .codes import (
+    CHORDS,
+    DRUMS,
+    NUM_PITCHES,
+    PULSES,
+    SYLLABLE_CYCLE,
+    TIMBRES,
+    bgm_factors,
+    LOWEST_MIDI,
+    mixed_factors,
+    vocal_factors,
+)
+from .factors import label_tables, share_labels
+from .lm_batches import SongBatch, SongSource
+from .loop import Loss
+
+LYRIC_PHONES = len(PHONES) - 1  # all but silence
+
+
+def make_lm(config: LeLMConfig, seed: int = 0) -> LeLM:
+    """A new language model whose tables share what ids have in common."""
+    torch.manual_seed(seed)
+    lm = LeLM(config)
+    width = config.hidden_size
+    for module in lm.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+    depth = 2 * (config.num_hidden_layers + config.num_hidden_layers_sub)
+    for stack in (lm.main, lm.sub):
+        for layer in stack.layers:
+            for last in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                nn.init.normal_(last.weight, std=0.02 / depth**0.5)
+    counts = (len(PHONES), SYLLABLE_CYCLE, len(PULSES))
+    mixed, vocal, bgm = mixed_factors(), vocal_factors(), bgm_factors()
+    vocal[:, 1] = np.where(vocal[:, 1] > 0, vocal[:, 1] - LOWEST_MIDI, -1)
+    kinds = (
+        (mixed, counts),
+        (vocal, (len(PHONES), NUM_PITCHES)),
+        (bgm, (len(CHORDS), 2, len(DRUMS), len(TIMBRES))),
+    )
+    for k, (labels, sizes) in enumerate(kinds):
+        inputs = label_tables(sizes, width)
+        share_labels(lm.code_embeddings[k], labels, inputs)
+        share_labels(lm.heads[k], labels, label_tables(sizes, width))
+        share_labels(lm.conditioner.prompt_embeddings[k], labels, label_tables(sizes, width))
+        if k == 0:  # what is sung and what is to be sung look alike from the start
+            numbers = np.arange(LYRIC_PHONES * SYLLABLE_CYCLE)
+            lyrics = np.stack([numbers // SYLLABLE_CYCLE + 1, numbers % SYLLABLE_CYCLE], 1)
+            share_labels(lm.conditioner.lyrics_embedding, lyrics, inputs[:2])
+    return lm
+
+
+def pretrained(lm: LeLM) -> Iterator[nn.Parameter]:
+    """What the first stage trains: all that reaches the mixed stream."""
+    for part in (lm.code_embeddings[0], lm.main, lm.heads[0]):
+        yield from part.parameters()
+    for name, parameter in lm.conditioner.named_parameters():
+        if not name.startswith(("prompt_start_sub", "prompt_embeddings.1", "prompt_embeddings.2")):
+            yield parameter
+
+
+def extended(lm: LeLM) -> Iterator[nn.Parameter]:
+    """What the second stage trains: everything else."""
+    first = {id(p) for p in pretrained(lm)}
+    return (p for p in lm.parameters() if id(p) not in first)
+
+
+def mixed_logits(lm: LeLM, batch: SongBatch) -> Tensor:
+    """Logits [B, S, V] of the mixed stream, from the main transformer alone."""
+    prefix, _ = lm.conditioner(batch.conditions)
+    hidden = lm.main(torch.cat([prefix, lm.code_embeddings[0](batch.inputs[:, 0])], dim=1))
+    return lm.heads[0](hidden[:, -batch.inputs.shape[-1] :])
+
+
+def all_logits(lm: LeLM, batch: SongBatch) -> Tensor:
+    """Logits [B, K, S, V] of all streams."""
+    return lm(batch.inputs, prefix=lm.conditioner(batch.conditions))
+
+
+def stream_losses(logits: Tensor, targets: Tensor) -> list[Tensor]:
+    """Mean cross entropy of each stream: logits [B, K, S, V], targets [B, K, S]."""
+    return [cross_entropy(logits[:, k].flatten(0, 1).float(), targets[:, k].flatten()) for k in range(targets.shape[1])]
+
+
+def pretrain_loss(lm: LeLM, source: SongSource, size: int, seconds: tuple[float, float]) -> Loss:
+    """Cross entropy of the mixed stream over songs of `seconds` (shortest, longest)."""
+
+    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        length = float(rng.uniform(*seconds))
+        batch = source.batch(rng, max(1, round(size * seconds[0] / length)), length)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = mixed_logits(lm, batch)
+        return stream_losses(logits[:, None], batch.targets[:, :1])[0], {}
+
+    return loss
+
+
+def extend_loss(lm: LeLM, source: SongSource, size: int, seconds: tuple[float, float]) -> Loss:
+    """Cross entropy of vocal and accompaniment."""
+
+    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        length = float(rng.uniform(*seconds))
+        batch = source.batch(rng, max(1, round(size * seconds[0] / length)), length)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = all_logits(lm, batch)
+        _, vocal, bgm = stream_losses(logits, batch.targets)
+        return vocal + bgm, {"vocal": vocal.item(), "bgm": bgm.item()}
+
+    return loss

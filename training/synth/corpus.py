@@ -1,0 +1,217 @@
+"""Random requests to learn from: English and Chinese lines, and styles of which something is left open."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+from typing import TypeVar
+
+import numpy as np
+
+from songgen_core.configs import FRAME_RATE
+from songgen_core.text.lyrics import VOCAL_TAGS
+from songgen_core.text.phone_tokens import FRAMES_PER_BEAT
+from songgen_core.text.phonetics import Lexicon
+
+from .beats import BEATS_PER_BAR, EIGHTHS_PER_BAR, eighths_per_syllable
+from .compose import part_bars
+from .request import EMOTIONS, GENDERS, GENRES, INSTRUMENTS, Key, Line, Part, Request
+
+T = TypeVar("T")
+
+SHORTEST, LONGEST = 6.0, 32.0  # seconds
+_STRUCTURES = (
+    ("verse",),
+    ("chorus",),
+    ("intro", "verse"),
+    ("intro", "chorus"),
+    ("verse", "chorus"),
+    ("verse", "bridge"),
+    ("verse", "outro"),
+    ("chorus", "outro"),
+    ("intro", "verse", "chorus"),
+    ("intro", "verse", "outro"),
+    ("intro", "chorus", "outro"),
+    ("verse", "chorus", "outro"),
+    ("verse", "inst", "chorus"),
+    ("verse", "chorus", "verse"),
+    ("intro", "verse", "chorus", "outro"),
+    ("intro", "verse", "bridge", "chorus"),
+    ("intro", "verse", "inst", "chorus"),
+    ("verse", "inst", "chorus", "outro"),
+    ("verse", "chorus", "bridge", "chorus"),
+    ("verse", "chorus", "verse", "chorus"),
+)
+_SHORT_BARS = 2
+_ROOM_FOR_MEDIUM = 4  # bars per section from which on instrumental ones may be longer
+_CHINESE_SHARE = 0.35
+_COMMON_SHARE = 0.5
+_FEWEST, _MOST = 3, 8  # syllables of a line
+_LONGEST_WORD = 4  # syllables
+_TOLD = 0.7  # how often each part of a style is told, if anything is
+_NOTHING_TOLD = 0.1
+
+# Of words that are made up.
+_ONSETS = "b ch d f g h j k l m n p r s sh st t th tr v w y z"
+_NUCLEI = "a e i o u ee oo ai ow oy er"
+_CODAS = "n ng l m t s k"
+
+# Half of the words of a line are drawn from these, as in songs.
+_COMMON = (
+    "a about after again all alone always and another any are around arms as at away baby back be because "
+    "been before believe better blue body break bring broken burn but by call came can cannot change close "
+    "cold come could cry dance dark day days deep did do down dream dreams every everything eyes face fall "
+    "far feel feeling find fire fly follow for forever found free from girl give go going gone good got "
+    "hand hands hard have he hear heart heaven her here high him his hold home hope how i if in into is it "
+    "just keep kiss know leave let life light like little live long look lose lost love lover make man "
+    "maybe me mind moment moon more morning much music my need never new night no nothing now of oh on one "
+    "only open or our out over pain place play rain remember ride right river road run said say see shadow "
+    "she shine should show sing sky slow smile so some someone something song soul stars stay still stop "
+    "street strong summer sun sweet take tears tell than that the them then there they thing think this "
+    "through time to today together tomorrow tonight too touch true try turn under until up us voice wait "
+    "walk want was water way we well were what when where who why will wind wish with without wonder words "
+    "world would you young your"
+)
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What lines are made of: words by their number of syllables, and Chinese characters if there are any."""
+
+    common: dict[int, list[str]]
+    all: dict[int, list[str]]
+    characters: list[str]
+
+
+def random_request(
+    rng: np.random.Generator, lexicon: Lexicon | None, seconds: float | None = None
+) -> Request:
+    """A request for a song of at most `seconds` (any from 6 to 32 if None), and two bars at least.
+
+    Without a lexicon its words are made up. The lyrics, read with the same lexicon, are its syllables.
+    """
+    draws = Random(int(rng.integers(2**63)))
+    if seconds is None:
+        seconds = draws.uniform(SHORTEST, LONGEST)
+    fpb = draws.choice(FRAMES_PER_BEAT)
+    bars = max(2, int(seconds * FRAME_RATE / (BEATS_PER_BAR * fpb)))
+    parts = _parts(draws, lexicon or _rules_only(), bars, fpb)
+    key = Key(draws.randrange(12), draws.random() < 0.5)
+    chance = 0.0 if draws.random() < _NOTHING_TOLD else _TOLD
+
+    def told(value: T) -> T | None:
+        return value if draws.random() < chance else None
+
+    return Request(
+        parts,
+        gender=told(draws.choice(GENDERS)),
+        genre=told(draws.choice(GENRES)),
+        emotion=told(EMOTIONS[key.minor]),
+        instrument=told(draws.choice(INSTRUMENTS)),
+        bpm=told(round(60 * FRAME_RATE / fpb)),
+        key=told(key),
+        longest=max(seconds, bars * BEATS_PER_BAR * fpb / FRAME_RATE),
+    )
+
+
+def _parts(draws: Random, lexicon: Lexicon, bars: int, fpb: int) -> tuple[Part, ...]:
+    """Sections of `bars` bars together."""
+    fitting = [s for s in _STRUCTURES if sum(_fewest_bars(name) for name in s) <= bars]
+    names = draws.choice(fitting or _STRUCTURES[:1])
+    lengthy = bars >= _ROOM_FOR_MEDIUM * len(names)
+    played = [Part(_with_length(draws, name, lengthy)) for name in names if name not in VOCAL_TAGS]
+    left = bars - sum(part_bars(part, fpb) for part in played)
+    unsung = len(names) - len(played)
+    chinese = bool(_words(lexicon).characters) and draws.random() < _CHINESE_SHARE
+    parts: list[Part] = []
+    for name in names:
+        if name not in VOCAL_TAGS:
+            parts.append(played.pop(0))
+            continue
+        before = next((part for part in parts if part.tag == name == "chorus"), None)
+        if before is None or part_bars(before, fpb) > left - unsung + 1:
+            before = Part(name, _lines(draws, lexicon, left // unsung, fpb, chinese))
+        parts.append(before)
+        left, unsung = left - part_bars(before, fpb), unsung - 1
+    return tuple(parts)
+
+
+def _fewest_bars(name: str) -> int:
+    return 1 if name in VOCAL_TAGS else _SHORT_BARS
+
+
+def _with_length(draws: Random, name: str, lengthy: bool) -> str:
+    return f"{name}-{'medium' if lengthy and draws.random() < 0.3 else 'short'}"
+
+
+def _lines(draws: Random, lexicon: Lexicon, bars: int, fpb: int, chinese: bool) -> tuple[Line, ...]:
+    """One line or more that fill `bars` bars."""
+    step = eighths_per_syllable(fpb)
+    lines: list[Line] = []
+    while bars > 0:
+        most = min(_MOST, bars * EIGHTHS_PER_BAR // step)
+        count = draws.randint(_FEWEST, most)
+        text = _chinese_line(draws, lexicon, count) if chinese else _english_line(draws, lexicon, count)
+        lines.append(Line(text, tuple(lexicon.syllables(text))))
+        bars -= part_bars(Part("verse", (lines[-1],)), fpb)
+    return tuple(lines)
+
+
+def _chinese_line(draws: Random, lexicon: Lexicon, count: int) -> str:
+    return "".join(draws.choices(_words(lexicon).characters, k=count))
+
+
+def _english_line(draws: Random, lexicon: Lexicon, count: int) -> str:
+    """Words of `count` syllables together."""
+    words, out = _words(lexicon), list[str]()
+    while count > 0:
+        pools = words.common if draws.random() < _COMMON_SHARE else words.all
+        length = draws.choice([n for n in (1, 1, 2, 2, 3, 4) if n <= count and pools.get(n)] or [1])
+        out.append(draws.choice(pools[length]))
+        count -= length
+    return " ".join(out).capitalize()
+
+
+@lru_cache(maxsize=1)
+def _rules_only() -> Lexicon:
+    return Lexicon({})
+
+
+@lru_cache(maxsize=4)
+def _words(lexicon: Lexicon) -> _Words:
+    words = [word for word in lexicon.english if word.isalpha() and len(word) > 1] or _made_up_words()
+    common = [word for word in _COMMON.split() if word in lexicon.english] or words
+    return _Words(_by_length(common, lexicon), _by_length(words, lexicon), _characters(lexicon))
+
+
+def _by_length(words: list[str], lexicon: Lexicon) -> dict[int, list[str]]:
+    pools: dict[int, list[str]] = {}
+    for word in words:
+        pools.setdefault(_count_syllables(word, lexicon), []).append(word)
+    return {length: pool for length, pool in pools.items() if length <= _LONGEST_WORD}
+
+
+def _count_syllables(word: str, lexicon: Lexicon) -> int:
+    """Known words by the vowels of their phones: reading a whole dictionary takes seconds."""
+    if word not in lexicon.english:
+        return len(lexicon.syllables(word))
+    return max(1, sum(phone[0] in "AEIOU" for phone in lexicon.english[word].split()))
+
+
+def _made_up_words() -> list[str]:
+    """A thousand words that rules can read, one to three syllables long."""
+    draws, onsets, nuclei, codas = Random(0), _ONSETS.split(), _NUCLEI.split(), ["", "", *_CODAS.split()]
+    words = {
+        "".join(
+            draws.choice(onsets) + draws.choice(nuclei) + draws.choice(codas)
+            for _ in range(draws.randint(1, 3))
+        )
+        for _ in range(1000)
+    }
+    return sorted(words)
+
+
+def _characters(lexicon: Lexicon) -> list[str]:
+    """The commonest characters, which are the first level of GB 2312, as far as the lexicon has them."""
+    rows = range(0xB0, 0xD8)
+    level = (bytes((row, cell)).decode("gb2312", "ignore") for row in rows for cell in range(0xA1, 0xFF))
+    return [char for char in level if char in lexicon.pinyin]
