@@ -53,6 +53,31 @@ def placed(networks: Iterable[nn.Module], device: torch.device, *, stay: bool) -
 
 
 @contextmanager
+def limited(device: torch.device, budget: int | None) -> Iterator[None]:
+    """While active torch takes no more than `budget` bytes of a CUDA device; None is no limit.
+
+    Elsewhere torch knows no limits. The former one is back in place afterwards.
+    """
+    if budget is None or device.type != "cuda":
+        yield
+        return
+    index = torch.cuda.current_device() if device.index is None else device.index
+    total = torch.cuda.get_device_properties(index).total_memory
+    former = _memory_fraction(index)
+    torch.cuda.set_per_process_memory_fraction(min(former, budget / total), index)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(former, index)
+
+
+def _memory_fraction(index: int) -> float:
+    """Share of a CUDA device that torch may take; a torch that cannot tell is taken to have no limit."""
+    ask = getattr(torch.cuda, "get_per_process_memory_fraction", None)
+    return 1.0 if ask is None else float(ask(index))
+
+
+@contextmanager
 def exact_float32(device: torch.device) -> Iterator[None]:
     """No TF32 (1e-3 off) and no autotuning, so that the same latents give the same audio and the same
     recording the same codes.

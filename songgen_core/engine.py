@@ -4,15 +4,16 @@ Nothing else knows the package `fast`. Without it, or where it cannot run, every
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Literal, Protocol
+from typing import Literal, NoReturn, Protocol
 
 import torch
 from torch import Tensor
 
 from .codec import RenderAudio, render_audio
-from .configs import LeLMConfig
+from .configs import LeLMConfig, OobleckConfig, RendererConfig
 from .errors import Cancelled, UserError
 from .generation.songs import SongLoop, one_by_one
 from .models.lelm import LeLM
@@ -42,6 +43,23 @@ class Streamed(Protocol):
 SingStreaming = Callable[..., Streamed]  # arguments as `fast.streaming.sing_streaming` has them
 
 
+@dataclass(frozen=True)
+class Planned:
+    """How songs of up to `num_frames` frames are made within `budget` bytes.
+
+    engine: what makes them so. weights: for `Engine.narrow`. low_memory: the networks take turns on the
+    device. text_tables_in_ram: the language model's conditioner does not go there. summary: for the user.
+    """
+
+    engine: "Engine"
+    budget: int
+    num_frames: int
+    weights: str
+    low_memory: bool
+    text_tables_in_ram: bool
+    summary: str
+
+
 class Engine(Protocol):
     """How the stages are computed."""
 
@@ -63,6 +81,28 @@ class Engine(Protocol):
         """Store the layers of both transformers of `lm` in 8 or 4 bit, in place; "native" leaves them.
 
         Raises UserError where a weight is damaged.
+        """
+
+    def check_memory(self, budget: float, device: torch.device) -> None:
+        """Raise UserError unless songs can be planned for `budget` GB; to be asked before files are read."""
+
+    def plan(
+        self,
+        budget: float,
+        lm: LeLMConfig,
+        renderer: RendererConfig,
+        vae: OobleckConfig,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        weights: str | None = None,
+        low_memory: bool = False,
+        longest: float | None = None,
+    ) -> Planned:
+        """The best way to make songs within `budget` GB (1e9 bytes) of `device`, or of RAM where it has none.
+
+        `weights` and `low_memory` that were asked for are kept. `longest`: seconds of song, None is the
+        model's limit. Raises UserError where nothing fits, with the smallest budget that does.
         """
 
 
@@ -87,6 +127,24 @@ class ReferenceEngine:
     def narrow(self, lm: LeLM, weights: str, on_layer: OnLayer) -> None:
         self.check_weights(weights, lm.main.norm.weight.device)  # native ones are all that it has
 
+    def check_memory(self, budget: float, device: torch.device) -> NoReturn:
+        raise UserError("a budget of memory needs the engine 'auto'; choose it, or give no budget")
+
+    def plan(
+        self,
+        budget: float,
+        lm: LeLMConfig,
+        renderer: RendererConfig,
+        vae: OobleckConfig,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        weights: str | None = None,
+        low_memory: bool = False,
+        longest: float | None = None,
+    ) -> Planned:
+        self.check_memory(budget, device)
+
 
 def load_engine(name: str = "auto") -> Engine:
     """`auto` is the fast path where it is installed. Raises UserError on another name."""
@@ -109,6 +167,12 @@ def on_layer(weights: str, on_progress: OnProgress, cancelled: IsCancelled) -> O
     return report
 
 
+def check_budget(budget: float) -> None:
+    """Raise UserError unless `budget` can be gigabytes of memory."""
+    if not 0 < budget <= 1000:  # also catches NaN
+        raise UserError(f"memory of {budget:g} GB is none; give it in GB, such as 8")
+
+
 def describe_memory(
     budget: float, config: LeLMConfig, *, dtype: torch.dtype, duration: float | None = None
 ) -> str:
@@ -116,8 +180,7 @@ def describe_memory(
 
     Raises UserError on a duration that the model cannot make, a budget of nothing, or without the fast path.
     """
-    if not 0 < budget <= 1000:
-        raise UserError(f"a card of {budget:g} GB is none; give its memory in GB, such as 8")
+    check_budget(budget)
     if find_spec(f"{__package__}.fast") is None:
         raise UserError("memory plans are part of the fast engine, which is not installed here")
     plans = import_module(f"{__package__}.fast.memory_plan")

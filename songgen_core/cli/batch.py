@@ -32,7 +32,9 @@ def run(args: Namespace) -> int:
             if to_do:
                 with ctrl_c() as cancelled:
                     with console.progress() as on_progress:
-                        pipeline = chosen.load(on_progress, cancelled)
+                        pipeline = chosen.load(on_progress, cancelled, longest=_longest(to_do))
+                    if pipeline.plan is not None:
+                        console.note(pipeline.plan.summary)
                     batch.make(to_do, pipeline, cancelled)
     except (KeyboardInterrupt, Cancelled):
         counts = batch.counts
@@ -56,6 +58,13 @@ def _defaults(args: Namespace) -> Defaults:
         args.songs.parent,
         args.mend,
     )
+
+
+def _longest(lines: list[Line]) -> float | None:
+    """Seconds of the longest song; None is the model's limit."""
+    durations = [line.request.duration for line in lines if line.request is not None]
+    known = [duration for duration in durations if duration is not None]
+    return max(known) if len(known) == len(durations) else None
 
 
 class _Batch:

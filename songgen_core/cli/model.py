@@ -30,7 +30,8 @@ class ChosenModel:
     dtype: str
     low_memory: bool
     engine: str
-    weights: str
+    weights: str | None
+    memory: float | None
     config: LeLMConfig
 
     @property
@@ -43,16 +44,28 @@ class ChosenModel:
         files = None if self.name == SELFTEST else find_model(self.name, self.roots, self.variant)
         return PromptReaders(files)
 
-    def load(self, on_progress: OnProgress, cancelled: IsCancelled) -> SongPipeline:
+    def load(
+        self,
+        on_progress: OnProgress,
+        cancelled: IsCancelled,
+        *,
+        longest: float | None = None,
+        songs: int = 1,
+    ) -> SongPipeline:
+        """To make `songs` in one go, of up to `longest` seconds (None: the model's limit)."""
+        # Songs side by side need their memory while they are written: the renderer comes after them.
+        take_turns = self.memory is not None and songs > 1
         return SongPipeline.from_pretrained(
             self.name,
             roots=self.roots,
             variant=self.variant,
             device=self.device,
             dtype=self.dtype,
-            low_memory=self.low_memory,
+            low_memory=self.low_memory or take_turns,
             engine=self.engine,
             weights=self.weights,
+            memory=self.memory,
+            longest=longest,
             on_progress=on_progress,
             cancelled=cancelled,
         )
@@ -79,6 +92,7 @@ def choose_model(args: Namespace) -> ChosenModel:
         args.low_memory,
         args.engine,
         args.weights,
+        args.memory,
         config,
     )
 

@@ -71,6 +71,7 @@ def _add_sing(parser: argparse.ArgumentParser) -> None:
     _add_prompt_options(parser)
     _add_song_options(parser)
     _add_model_options(parser)
+    _add_memory(parser)
     _add_report_options(parser)
 
 
@@ -88,6 +89,7 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
     _whole(parser, "--seed", 0, "from which songs without a seed get their own, by idx (default: 0)")
     _add_song_options(parser)
     _add_model_options(parser)
+    _add_memory(parser)
     _add_report_options(parser)
 
 
@@ -223,9 +225,19 @@ def _add_model_options(parser: argparse.ArgumentParser, *, with_engine: bool = T
         model.add_argument(
             "--weights",
             choices=WEIGHTS,
-            default=WEIGHTS[0],
             help="layers of the language model: native (as --dtype, default), or smaller and quicker",
         )
+
+
+def _add_memory(parser: argparse.ArgumentParser) -> None:
+    memory = parser.add_argument_group("memory")
+    memory.add_argument(
+        "--memory",
+        type=_number(float, "a number"),
+        metavar="GB",
+        help="keep within so much of the card (on a CPU: of RAM): a plan is made, shown and kept; it chooses"
+        " --weights and --low-memory unless they are given",
+    )
 
 
 def _add_models_dir(parser: Any, text: str = "where models lie; may be repeated") -> None:

@@ -78,7 +78,7 @@ class PromptRequest:
         """Raises AudioError, CheckpointError, UserError, Cancelled."""
         if self.genre is not None:
             return self._preset(pipeline.codec.readers, lyrics)
-        return pipeline.codec.prompt_of(
+        return pipeline.prompt_of(
             source_of(self.files),
             self.options,
             cache=prompt_cache(),

@@ -21,6 +21,7 @@ _UNITS = {
     "encoding": "segment",
     "converting": "MB",
     "checking": "MB",
+    "planning": "plan",
     "downloading": "MB",
 }
 

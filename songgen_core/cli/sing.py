@@ -53,7 +53,9 @@ def run(args: Namespace) -> int:
     for warning in request.check_length(chosen.config):
         console.warn(warning)
     with console.library_warnings(), ctrl_c() as cancelled, console.progress() as on_progress:
-        pipeline = chosen.load(on_progress, cancelled)
+        pipeline = chosen.load(on_progress, cancelled, longest=args.duration, songs=len(requests))
+        if pipeline.plan is not None:
+            console.note(pipeline.plan.summary)
         with ExitStack() as stack:
             on_audio = _preview(stack, args, pipeline)
             songs = _made(requests, pipeline, settings, chosen.notice, on_audio, on_progress, cancelled)

@@ -131,7 +131,7 @@ class Request:
 
 @dataclass(frozen=True)
 class MadeSong:
-    """A song on the disk."""
+    """A song on the disk; of `result` all is kept but its audio."""
 
     request: Request
     result: SongResult
@@ -208,7 +208,8 @@ def make_candidates(
     start, first = time.perf_counter(), requests[0]
     by_seed = {request.seed: request for request in requests}
     fewer = "fewer --candidates, " if len(requests) > 1 else ""
-    advice = f"use {fewer}--low-memory, --dtype float16 or a shorter --duration"
+    more = "" if pipeline.plan is None else "more --memory, "
+    advice = f"use {more}{fewer}--low-memory, --dtype float16 or a shorter --duration"
     with memory_advice(pipeline.device, advice):
         prompt = None
         if first.prompt is not None:
@@ -229,6 +230,7 @@ def make_candidates(
             request = by_seed[result.seed]
             tags, rate = _tags(request, result, notice), result.sample_rate
             saved = save_tracks(request.targets(), result.audio, rate, request.audio_format, tags)
+            result = replace(result, audio={})  # else it would lie in memory beside the next song's
             yield MadeSong(request, result, saved, time.perf_counter() - start, prompt)
 
 

@@ -7,6 +7,7 @@ Quality comes first. The plan is the first of these that fits, the song's stages
 
 Before each step down the text tables go to RAM: they are read once per song, so that this costs nothing.
 Then, as far as there is room, language model and renderer stay on the card together, which streaming needs.
+A CPU and Apple's GPUs have one memory for all: there everything stays, and the budget bounds all of it.
 
 A GB is 1e9 bytes, and a budget is what torch's allocator may take. A card that is sold with 8 GB has 8.6e9
 bytes; what the driver and the desktop take comes out of the difference.
@@ -42,7 +43,7 @@ from .peak_memory import PeakMemory
 from .quantize import quantize_
 from .songs import DecodingSession
 
-Weights = Literal["native", "int8", "int4"]
+Weights = Literal["native", "int8", "fp8", "int4"]
 Cache = Literal["native", "int8"]
 
 GB = 10**9
@@ -51,6 +52,7 @@ PRECISIONS: tuple[tuple[Weights, Cache], ...] = (  # from the best to the smalle
     *(("int8", "native"), ("int8", "int8")),
     *(("int4", "native"), ("int4", "int8")),
 )
+_CACHES: tuple[Cache, ...] = ("native", "int8")
 MOST_CANDIDATES = 8
 _SMALL_CHUNK = 64  # frames of VAE decoding where the usual chunk does not fit
 _LIBRARIES = 192 << 20  # bytes of workspaces of cuBLAS and cuDNN, which lie in torch's allocator
@@ -63,13 +65,14 @@ class MemoryPlan:
     """What lies where, in bytes.
 
     weights, kv: precision of the language model's layers and of its KV cache, "native" being `dtype`.
-    candidates: songs that are written in one pass; most_candidates: how many could be at the same precision.
+    candidates: songs that are written in one pass; most_candidates: how many could be, all else being equal.
     text_tables_in_ram: the conditioner stays in RAM; prefixes are made there. together: language model,
     renderer and VAE stay on the card side by side; otherwise each stage leaves it to the next.
-    chunk_frames: of VAE decoding. layers_in_ram: layers of the language model that have no room and are
-    copied at every step. fits: whether the song can be made at all. longest_seconds: of a song that does
-    without layers in RAM, where this one does not. needed: the smallest budget in which it would, too.
-    writing, rendering: what lies on the card in either stage; peak: the most of all, `reserve` included.
+    one_memory: there is no card with a memory of its own. chunk_frames: of VAE decoding. layers_in_ram: of
+    the language model, which have no room and would have to be copied at every step. fits: whether the song
+    can be made at all. longest_seconds: of a song that does without layers in RAM, where this one does not.
+    needed: the smallest budget in which it would, too. writing, rendering: what lies on the card in either
+    stage; peak: the most of all, `reserve` included.
     """
 
     budget: int
@@ -81,6 +84,7 @@ class MemoryPlan:
     most_candidates: int
     text_tables_in_ram: bool
     together: bool
+    one_memory: bool
     chunk_frames: int
     layers_in_ram: int
     fits: bool
@@ -89,6 +93,11 @@ class MemoryPlan:
     writing: Mapping[str, int]
     rendering: Mapping[str, int]
     peak: int
+
+    @property
+    def works(self) -> bool:
+        """Whether the engine can make the song so: it copies no layers at every step."""
+        return self.fits and not self.layers_in_ram
 
 
 @dataclass(frozen=True)
@@ -240,46 +249,86 @@ def reserve(budget: int) -> int:
     return _LIBRARIES + int(_GAPS * budget)
 
 
-def make_plan(budget: int, estimate: Estimate, *, candidates: int = 1) -> MemoryPlan:
-    """The best way to make `candidates` songs within `budget` bytes. Takes seconds, and next to no memory."""
-    room = budget - reserve(budget)
-    for weights, kv in PRECISIONS:
-        writing = estimate.writing(weights, kv, candidates)
-        if _on_card(writing, text_tables=False) <= room:
-            break
-    layers_in_ram = _layers_in_ram(writing, room)
+def make_plan(
+    budget: int,
+    estimate: Estimate,
+    *,
+    candidates: int = 1,
+    weights: Weights | None = None,
+    take_turns: bool = False,
+    device: str = "cuda",
+) -> MemoryPlan:
+    """The best way to make `candidates` songs within `budget` bytes. Takes seconds, and next to no memory.
+
+    `weights` are what they are to be, whatever would fit. `take_turns`: language model and renderer are not
+    to stay on the card together. `device` is the type of one; all but "cuda" have one memory for everything.
+    """
+    room, one_memory = budget - reserve(budget), device != "cuda"
+    precisions = PRECISIONS if weights is None else tuple((weights, kv) for kv in _CACHES)
+    count = partial(_written, estimate, device)
     chunks = {chunk: estimate.rendering(chunk) for chunk in (CHUNK_FRAMES, _SMALL_CHUNK)}
+    small = chunks[_SMALL_CHUNK]
+
+    def least(writing: WritingBytes) -> int:
+        """What must have room while a song is written."""
+        return _side_by_side(writing, small, True) if one_memory else _on_card(writing, text_tables=False)
+
+    for kind, kv in precisions:
+        writing = count(kind, kv, candidates)
+        missing = least(writing) - room
+        if missing <= 0:
+            break
+    layers_in_ram = 0 if one_memory else _layers_in_ram(writing, missing)
     # Text tables on the card and the usual chunk if that leaves room for all, else what saves memory.
-    ways = [(tables, chunk) for chunk in chunks for tables in (True, False)]
+    ways = [(tables, chunk) for chunk in chunks for tables in (True, False) if tables or not one_memory]
     together = [way for way in ways if _side_by_side(writing, chunks[way[1]], way[0]) <= room]
     apart = [
         (tables, chunk)
         for tables, chunk in ways
         if _on_card(writing, tables) - layers_in_ram <= room and _rendered(chunks[chunk]) <= room
     ]
+    if one_memory:
+        apart = []
+    elif take_turns:
+        together = []
     tables, chunk = (together or apart or ways[-1:])[0]
+
+    def taken(songs: int) -> int:
+        """What so many songs take while they are written, all else being as it was chosen."""
+        several = count(kind, kv, songs)
+        return _side_by_side(several, chunks[chunk], tables) if together else _on_card(several, tables)
+
     stages = _stages(writing, chunks[chunk], tables, layers_in_ram, bool(together))
-    smallest = estimate.writing(*PRECISIONS[-1], candidates)
-    least = max(_on_card(smallest, text_tables=False), _rendered(chunks[_SMALL_CHUNK]))
+    smallest = count(*precisions[-1], candidates)
+    shorter_helps = missing > 0 and _rendered(small) <= room
     return MemoryPlan(
         budget=budget,
         dtype=estimate.dtype,
         seconds=estimate.num_frames / FRAME_RATE,
-        weights=weights,
+        weights=kind,
         kv=kv,
         candidates=candidates,
-        most_candidates=_most_candidates(partial(estimate.writing, weights, kv), candidates, room),
+        most_candidates=_most_candidates(taken, candidates, room),
         text_tables_in_ram=not tables,
         together=bool(together),
+        one_memory=one_memory,
         chunk_frames=chunk,
         layers_in_ram=layers_in_ram,
         fits=bool(together or apart),
-        longest_seconds=_longest(writing, room, estimate) if layers_in_ram else None,
-        needed=int((least + _LIBRARIES) / (1 - _GAPS)) + 1,
+        longest_seconds=_longest(writing, missing, estimate) if shorter_helps else None,
+        needed=int((max(least(smallest), _rendered(small)) + _LIBRARIES) / (1 - _GAPS)) + 1,
         writing=stages[0],
         rendering=stages[1],
         peak=max(sum(stage.values()) for stage in stages) + reserve(budget),
     )
+
+
+def _written(estimate: Estimate, device: str, weights: Weights, kv: Cache, songs: int) -> WritingBytes:
+    """On a CPU narrow layers keep a copy of themselves, see `QuantizedLinear`."""
+    writing = estimate.writing(weights, kv, songs)
+    if device == "cpu" and weights != "native":
+        return replace(writing, layers=2 * writing.layers)
+    return writing
 
 
 def _on_card(writing: WritingBytes, text_tables: bool) -> int:
@@ -296,9 +345,8 @@ def _side_by_side(writing: WritingBytes, rendering: RenderingBytes, text_tables:
     return _on_card(writing, text_tables) + _rendered(rendering) - idle
 
 
-def _layers_in_ram(writing: WritingBytes, room: int) -> int:
+def _layers_in_ram(writing: WritingBytes, missing: int) -> int:
     """Bytes of layers that must stay in RAM: those without room, and two for the buffer they pass through."""
-    missing = _on_card(writing, text_tables=False) - room
     if missing <= 0:
         return 0
     count = -(-missing // writing.layer) + 2
@@ -320,26 +368,37 @@ def _stages(
     )
 
 
-def _most_candidates(count: Callable[[int], WritingBytes], candidates: int, room: int) -> int:
+def _most_candidates(taken: Callable[[int], int], candidates: int, room: int) -> int:
     most = candidates
     for songs in range(candidates + 1, MOST_CANDIDATES + 1):
-        if _on_card(count(songs), text_tables=False) > room:
+        if taken(songs) > room:
             break
         most = songs
     return most
 
 
-def _longest(writing: WritingBytes, room: int, estimate: Estimate) -> float | None:
-    """Seconds of the longest song whose cache leaves room for all layers; None below one second."""
+def _longest(writing: WritingBytes, missing: int, estimate: Estimate) -> float | None:
+    """Seconds of the longest song whose cache leaves room for what is missing; None below one second."""
     per_position = writing.caches / estimate.lm.config.max_seq_len(estimate.num_frames)
-    missing = _on_card(writing, text_tables=False) - room
     frames = estimate.num_frames - int(missing / per_position) - FRAME_RATE  # caches grow in steps
     return float(frames // FRAME_RATE) if frames >= FRAME_RATE else None
 
 
+def refusal(plan: MemoryPlan, weights: Weights | None = None) -> str:
+    """Why a plan that does not work is none, and what would help; `weights` are those that were asked for."""
+    least = -(-plan.needed // (GB // 100)) / 100  # rounded up
+    ways = [f"give {least:g} GB"]
+    if plan.longest_seconds is not None:
+        ways.append(f"make songs of {plan.longest_seconds:g} s at most")
+    if weights not in (None, "int4"):
+        ways.append("leave the choice of weights to the plan")
+    return f"{plan.budget / GB:g} GB are too few to make songs of {plan.seconds:g} s; {' or '.join(ways)}"
+
+
 def describe(plan: MemoryPlan) -> str:
     """A few lines for the user."""
-    title = f"{_gb(plan.budget)} GB of card memory, a song of {plan.seconds:g} s"
+    memory = "memory" if plan.one_memory else "card memory"
+    title = f"{_gb(plan.budget)} GB of {memory}, a song of {plan.seconds:g} s"
     if not plan.fits:
         return f"{title}: does not fit; it needs {_gb(plan.needed)} GB"
     kept = _gb(reserve(plan.budget))
@@ -349,8 +408,9 @@ def describe(plan: MemoryPlan) -> str:
         + ("8 bit" if plan.kv == "int8" else _name(plan.dtype)),
         f"  writing: {_parts(plan.writing)}",
         f"  rendering: {_parts(plan.rendering)}",
-        f"  language model and renderer {_TOGETHER if plan.together else _IN_TURN}",
     ]
+    if not plan.one_memory:
+        lines.append(f"  language model and renderer {_TOGETHER if plan.together else _IN_TURN}")
     if plan.text_tables_in_ram:
         lines.append("  the text tables stay in RAM; they are read once per song")
     if plan.chunk_frames != CHUNK_FRAMES:
@@ -359,8 +419,8 @@ def describe(plan: MemoryPlan) -> str:
         lines.append(f"  up to {plan.most_candidates} songs can be written in one pass")
     if plan.layers_in_ram:
         lines.append(
-            f"  {_gb(plan.layers_in_ram)} GB of layers have no room: they stay in RAM and are copied at every"
-            f" step, which is slow; all fits in {_gb(plan.needed)} GB"
+            f"  {_gb(plan.layers_in_ram)} GB of layers have no room: ComfyUI copies them at every step, which"
+            f" is slow, --memory refuses; all fits in {_gb(plan.needed)} GB"
             + (f", or for {plan.longest_seconds:g} s of song" if plan.longest_seconds else "")
         )
     return "\n".join(lines)
@@ -371,6 +431,7 @@ _IN_TURN = "take turns on the card: audio comes when the song is written"
 _WEIGHTS = {
     "native": "in {}",
     "int8": "in int8, all but layers in {}",
+    "fp8": "in fp8, all but layers in {}",
     "int4": "in int4 (some quality is lost), all but layers in {}",
 }
 

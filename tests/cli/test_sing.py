@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ import songgen_core
 from songgen_core import cli
 from songgen_core.audio import files
 from songgen_core.cli import options, show, song
+from songgen_core.codec import SongCodec
 from songgen_core.devices import DTYPES
 from songgen_core.engine import ENGINES
 from songgen_core.errors import Cancelled
@@ -90,6 +92,21 @@ def test_candidates_are_the_songs_of_the_seeds_that_follow(sing, tmp_path):
     assert sing("--seed", 42, "-o", "alone.flac").code == 0
     alone, second = (soundfile.read(path)[0] for path in (tmp_path / "alone.flac", out / "song.2.mixed.flac"))
     assert alone.any() and (alone == second).all()
+
+
+def test_of_a_candidate_on_the_disk_nothing_stays_in_memory(sing, tmp_path, monkeypatch):
+    """When the next song is rendered, the one before is written and its samples are freed."""
+    render, songs, seen = SongCodec.render, [], []
+
+    def watched(self, *args, **kwargs):
+        seen.append((len(list(tmp_path.glob("out/*.flac"))), [song() is not None for song in songs]))
+        audio = render(self, *args, **kwargs)
+        songs.append(weakref.ref(audio))
+        return audio
+
+    monkeypatch.setattr(SongCodec, "render", watched)
+    assert sing("--candidates", 3).code == 0
+    assert seen == [(0, []), (1, [False]), (2, [False, False])]
 
 
 def test_every_engine_writes_the_same_song(sing, tmp_path):

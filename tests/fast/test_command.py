@@ -1,6 +1,8 @@
 """What the fast engine brings to the `songgen` command: narrow weights, memory plans, a preview."""
 
+import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import soundfile
 
 from songgen_core.cli import main, options
 from songgen_core.engine import WEIGHTS
+from songgen_core.fast.memory_plan import Estimate
 
 LYRICS = "[verse]\nA little song\n\n[chorus]\nSing it again\n"
 
@@ -96,7 +99,7 @@ def test_a_plan_tells_what_fits_where(capsys) -> None:
     ("argv", "words"),
     [
         (["info", "--plan", "8"], "--plan needs a model"),
-        (["info", "v2-medium", "--plan", "0"], "a card of 0 GB is none"),
+        (["info", "v2-medium", "--plan", "0"], "memory of 0 GB is none"),
         (["info", "v2-medium", "--plan", "8", "--duration", "500"], "duration is 500 s"),
         (["info", "v9", "--plan", "8"], "v9"),
     ],
@@ -104,3 +107,60 @@ def test_a_plan_tells_what_fits_where(capsys) -> None:
 def test_a_plan_that_cannot_be_made(argv: list[str], words: str, capsys) -> None:
     assert main(argv) == 1
     assert words in capsys.readouterr().err
+
+
+@pytest.fixture
+def one_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured once is not measured again."""
+    monkeypatch.setattr("songgen_core.fast.engine.Estimate", measured)
+
+
+measured = cache(Estimate)
+
+
+@pytest.mark.usefixtures("one_estimate")
+def test_a_song_within_a_budget_is_planned_and_told(tmp_path: Path, sing, capsys) -> None:
+    song = ["sing", "lyrics.txt", "--model", "selftest", "--seed", "1", "--duration", "2", "--device", "cpu"]
+    assert main([*song, "-o", "a.wav", "--memory", "0.4", "--candidates", "2"]) == 0
+    told = capsys.readouterr().err
+    assert "0.4 GB of memory, a song of 2 s: takes" in told and "songs can be written in one pass" in told
+    assert sing("-o", "b.wav", "--duration", "2", "--device", "cpu") == 0
+    planned, plain = (soundfile.read(tmp_path / name)[0] for name in ("a.1.wav", "b.wav"))
+    assert abs(planned - plain).max() < 1e-3 < abs(plain).max() / 10
+
+
+@pytest.mark.usefixtures("one_estimate")
+def test_weights_that_are_asked_for_are_kept_within_a_budget(sing, tmp_path: Path) -> None:
+    """int8 makes another song than the native weights that would fit."""
+    arguments = ("--duration", "1", "--device", "cpu", "--steps", "1")
+    for name, extra in (("a", ["--memory", "0.4"]), ("b", []), ("c", ["--memory", "0.4"])):
+        weights = () if name == "c" else ("--weights", "int4")
+        assert sing("-o", f"{name}.wav", *arguments, *weights, *extra) == 0
+    a, b, c = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in "abc")
+    assert abs(a - b).max() < 1e-3 < abs(a - c).max()
+
+
+@pytest.mark.usefixtures("one_estimate")
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--memory", "0.05"], "0.05 GB are too few to make songs of 2 s; give 0.32 GB"),
+        (["--memory", "0"], "memory of 0 GB is none"),
+        (["--memory", "nan"], "memory of nan GB is none"),
+        (["--memory", "8", "--engine", "reference"], "a budget of memory needs the engine 'auto'"),
+    ],
+)
+def test_a_budget_that_cannot_be_kept(sing, argv: list[str], words: str, capsys) -> None:
+    assert sing("-o", "song.wav", "--duration", "2", "--device", "cpu", *argv) == 1
+    assert words in capsys.readouterr().err
+    assert not Path("song.wav").exists()
+
+
+@pytest.mark.usefixtures("one_estimate")
+def test_the_songs_of_a_list_are_planned_by_the_longest(sing, tmp_path: Path, capsys) -> None:
+    lines = [{"idx": f"s{n}", "gt_lyric": LYRICS, "duration": n} for n in (1, 2)]
+    (tmp_path / "songs.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    batch = ["batch", "songs.jsonl", "-d", "out", "--model", "selftest", "--device", "cpu", "--steps", "1"]
+    assert main([*batch, "--memory", "0.4"]) == 0
+    assert "0.4 GB of memory, a song of 2 s" in capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "out").glob("*.flac")} == {"s1.flac", "s2.flac"}
