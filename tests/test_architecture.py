@@ -61,9 +61,10 @@ ALLOWED = {
     },
     "hub": {"atomic", "checkpoint", "hub", "progress", ""},
     "analysis": {"analysis", "audio", "layers", "progress", "text"},
+    "checking": {"analysis", "checking", "codec", "pipeline", "progress", "text"},
     "cli": {
-        *("analysis", "audio", "checkpoint", "cli", "codec", "codes_file", "devices", "hub", "pipeline"),
-        *("engine", "progress", "prompts", "selftest", "text", "writing", ""),
+        *("analysis", "audio", "checking", "checkpoint", "cli", "codec", "codes_file", "devices", "hub"),
+        *("engine", "pipeline", "progress", "prompts", "selftest", "text", "writing", ""),
     },
     "": {"codec", "generation", "pipeline", "progress", "prompts", "writing"},  # songgen_core/__init__.py
 }

@@ -1,4 +1,4 @@
-"""The `songgen` command: sing, batch, convert, download, info.
+"""The `songgen` command: sing, batch, convert, download, encode, decode, info, check-model.
 
 Parsing imports nothing heavy; each command is a module with `run(args) -> exit code`, loaded when chosen.
 Exit codes: 0 done, 1 a mistake that the user can mend, 2 a wrong call, 130 stopped by Ctrl-C.

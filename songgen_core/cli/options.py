@@ -50,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_download(commands.add_parser("download", help="get a published model; can be resumed"))
     _add_encode(commands.add_parser("encode", help="turn a recording into a file of codes"))
     _add_decode(commands.add_parser("decode", help="turn a file of codes into audio"))
+    _add_check(commands.add_parser("check-model", help="measure what a model does of what it is asked"))
     _add_info(commands.add_parser("info", help="show this machine, the models found, or what a file is"))
     return parser
 
@@ -119,6 +120,20 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
         "--accept-licence", action="store_true", help="accept the weights' licence, which is asked for once"
     )
     _add_models_dir(parser, "where models go, and where else they lie; may be repeated")
+    _add_report_options(parser)
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command="check")  # its module
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the model; the same as --model")
+    _whole(parser, "--limit", None, "only the first N of the 64 requests, for a quick look")
+    _whole(parser, "--seed", 0, "added to the seed of each request (default: 0)")
+    parser.add_argument(
+        "--lexicon", type=Path, metavar="FILE", help="tells the vowels of lyrics (default: the model's own)"
+    )
+    _add_rendering_options(parser)
+    _add_model_options(parser)
+    _add_memory(parser)
     _add_report_options(parser)
 
 

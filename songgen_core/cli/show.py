@@ -16,6 +16,7 @@ from ..progress import OnProgress, Progress, ignore_progress
 _LINE_INTERVAL = 5.0  # seconds between lines where there is no terminal to draw a bar on
 _UNITS = {
     "tokens": "frame",
+    "songs": "song",
     "rendering": "step",
     "separating": "chunk",
     "encoding": "segment",
