@@ -11,6 +11,7 @@ Each stage goes on where it was stopped, and reads what the stages before it lef
 import argparse
 import json
 import logging
+import sys
 from pathlib import Path
 
 import torch
@@ -27,14 +28,16 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=_MINI, help="sizes and schedules (default: mini.yaml)")
     parser.add_argument("--out", type=Path, required=True, help="folder of what each stage leaves")
     parser.add_argument("--lexicon", type=Path, required=True, help="what training.lexicon made")
-    parser.add_argument("--threads", type=int, default=1, help="of torch; one each for two stages side by side is quickest")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of torch; two stages side by side with one each are quickest"
+    )
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(args.threads)
     run = Run(read_settings(args.config), args.out, args.lexicon)
     for stage in (*STAGES, "export") if args.stage == "all" else (args.stage,):
         figures = run.stage(stage)
-        print(json.dumps({"stage": stage, **figures}))
+        sys.stdout.write(json.dumps({"stage": stage, **figures}) + "\n")
 
 
 if __name__ == "__main__":

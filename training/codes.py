@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from songgen_core.text.musical_key import KEYS
 from songgen_core.text.phone_tokens import SYLLABLE_CYCLE
-from songgen_core.text.phone_tokens import SYLLABLE_CYCLE
 from songgen_core.text.phonetics import CONSONANTS, PHONES, VOWELS
 
 Ints = NDArray[np.int64]

@@ -6,16 +6,65 @@ While a model trains, the row of an id is a free part plus one vector per label 
 
 import copy
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from songgen_core.text.phonetics import PHONES
+
+from .codes import (
+    CHORDS,
+    DRUMS,
+    FIRST_HEARD,
+    LOWEST_MIDI,
+    NUM_PITCHES,
+    PULSES,
+    SYLLABLE_CYCLE,
+    TIMBRES,
+    Ints,
+    bgm_factors,
+    mixed_factors,
+    vocal_factors,
+)
 
 _FREE, _LABEL = 0.01, 0.04  # standard deviations at the start
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+class Labels(NamedTuple):
+    """What ids mean: table [ids, n] int64, -1 where an id lacks a label; counts: the values of each label."""
+
+    table: Ints
+    counts: tuple[int, ...]
+
+
+def mixed_labels() -> Labels:
+    """Of the mixed stream: phone, number of the syllable, pulse."""
+    return Labels(mixed_factors(), (len(PHONES), SYLLABLE_CYCLE, len(PULSES)))
+
+
+def heard_labels() -> Labels:
+    """Of what the mixed encoder hears: phone, and whether there is a pulse. Ids of songs have neither."""
+    table = mixed_factors()[:, [0, 2]]
+    table[:FIRST_HEARD] = -1
+    table[:, 1] = np.minimum(table[:, 1], 1)
+    return Labels(table, (len(PHONES), 2))
+
+
+def vocal_labels() -> Labels:
+    """Of the vocal stream: phone, and pitch from the lowest one."""
+    table = vocal_factors()
+    table[:, 1] = np.where(table[:, 1] > 0, table[:, 1] - LOWEST_MIDI, -1)
+    return Labels(table, (len(PHONES), NUM_PITCHES))
+
+
+def bgm_labels() -> Labels:
+    """Of the accompaniment: chord, whether it is struck, drum, timbre."""
+    return Labels(bgm_factors(), (len(CHORDS), 2, len(DRUMS), len(TIMBRES)))
 
 
 def label_tables(counts: Sequence[int], width: int) -> list[nn.Embedding]:
@@ -29,26 +78,29 @@ def label_tables(counts: Sequence[int], width: int) -> list[nn.Embedding]:
 class _Sum(nn.Module):
     """free part [rows, width] -> table [rows, width]."""
 
-    def __init__(self, labels: NDArray, tables: Sequence[nn.Embedding]) -> None:
+    def __init__(self, labels: Ints, tables: Sequence[nn.Embedding]) -> None:
         super().__init__()
         self.labels: Tensor
         self.register_buffer("labels", torch.from_numpy(labels) + 1, persistent=False)
         self.tables = nn.ModuleList(tables)
 
     def forward(self, free: Tensor) -> Tensor:
-        return free + sum(table(self.labels[:, i]) for i, table in enumerate(self.tables))
+        total = free
+        for i, table in enumerate(self.tables):
+            total = total + table(self.labels[:, i])
+        return total
 
 
-def share_labels(layer: nn.Module, labels: NDArray, tables: Sequence[nn.Embedding]) -> None:
+def share_labels(layer: nn.Module, labels: Ints, tables: Sequence[nn.Embedding]) -> None:
     """Make the first rows of `layer.weight` [rows, width] sums.
 
     labels [n, tables] integers, -1 where an id lacks the label; rows behind the n-th are free.
     """
-    rows = layer.weight.shape[0]
-    padded = torch.full((rows, labels.shape[1]), -1)
-    padded[: len(labels)] = torch.from_numpy(labels)
-    nn.init.normal_(layer.weight, std=_FREE)
-    parametrize.register_parametrization(layer, "weight", _Sum(padded.numpy(), tables), unsafe=True)
+    weight = layer.get_parameter("weight")
+    padded = np.full((len(weight), labels.shape[1]), -1)
+    padded[: len(labels)] = labels
+    nn.init.normal_(weight, std=_FREE)
+    parametrize.register_parametrization(layer, "weight", _Sum(padded, tables), unsafe=True)
 
 
 def plain(network: Network) -> Network:

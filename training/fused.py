@@ -1,7 +1,8 @@
-"""Attention for training: torch's fused kernel in place of the written-out formula, which keeps all scores."""
+"""Attention for training: torch's fused kernel in place of the formula, which keeps all scores."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -18,7 +19,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
 @contextmanager
 def fused_attention() -> Iterator[None]:
     """Networks compute with the fused kernel inside; it is quicker by a third, and equal up to rounding."""
-    modules = llama, conformer, flow_renderer
+    modules: tuple[Any, ...] = (llama, conformer, flow_renderer)
     usual = [module.attention for module in modules]
     try:
         for module in modules:

@@ -1,15 +1,17 @@
 """An Oobleck VAE that begins as a linear codec: two lapped transforms and the corpus' principal components.
 
-Strides 2, 4 and 4 only sort samples into channels (nothing is lost), stride 6 is a lapped cosine transform (an MDCT) of
-384 samples, stride 10 another one along time in each of its bands, and of the 1280 numbers that a frame then
-has, the widest layer keeps those that carry the corpus best. Every stage is orthonormal, so that the decoder
-is the encoder read backwards. Residual units begin as identities, and activations next to one.
+Strides 2, 4 and 4 only sort samples into channels (nothing is lost), stride 6 is a lapped cosine transform
+(an MDCT) of 384 samples, stride 10 another one along time in each of its bands, and of the numbers that a
+frame then has (1280 in the mini model), the widest layer keeps those that carry the corpus best. Every stage
+is orthonormal, so that the decoder is the encoder read backwards. Residual units begin as identities, and
+activations next to one.
 
 Letters: C channels, D latent channels, M bins of a transform, N samples, T frames.
 """
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +26,10 @@ _QUIET_ALPHA, _QUIET_BETA = -2.0, 4.0  # a snake that changes values of order 1 
 
 def mdct(bins: int) -> Tensor:
     """Analysis windows of the lapped cosine transform, [M, 2 M] float32; its own inverse, overlapped."""
-    n, k = torch.arange(2 * bins) + 0.5, torch.arange(bins) + 0.5
+    n, k = (torch.arange(count, dtype=torch.float64) + 0.5 for count in (2 * bins, bins))
     window = torch.sin(math.pi * n / (2 * bins))
-    return window * math.sqrt(2 / bins) * torch.cos(math.pi / bins * (n + bins / 2) * k[:, None])
+    waves = torch.cos(math.pi / bins * (n + bins / 2) * k[:, None])
+    return (window * math.sqrt(2 / bins) * waves).float()
 
 
 @torch.no_grad()
@@ -39,16 +42,16 @@ def start_linear(vae: OobleckVAE, songs: Iterable[Tensor]) -> Tensor:
     assert encoder is not None and decoder is not None
     for module in vae.modules():
         if isinstance(module, ResidualUnit):
-            last = module.layers[-1]
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-    downs = [block.layers[-1] for block in encoder.layers if isinstance(block, EncoderBlock)]
-    ups = [block.layers[1] for block in decoder.layers if isinstance(block, DecoderBlock)]
+            for parameter in module.layers[-1].parameters():
+                nn.init.zeros_(parameter)
+    downs: list[Any] = [block.layers[-1] for block in encoder.layers if isinstance(block, EncoderBlock)]
+    ups: list[Any] = [block.layers[1] for block in decoder.layers if isinstance(block, DecoderBlock)]
     for snake in _path_snakes(vae):
         nn.init.constant_(snake.alpha, _QUIET_ALPHA)
         nn.init.constant_(snake.beta, _QUIET_BETA)
-    first, last = encoder.layers[0], decoder.layers[-1]
-    for layer in (first, last, *downs, *ups, encoder.layers[-1], decoder.layers[0]):
+    outermost: tuple[Any, ...] = encoder.layers[0], encoder.layers[-1], decoder.layers[0], decoder.layers[-1]
+    first, inner, outer, last = outermost  # the way of a sound
+    for layer in (*outermost, *downs, *ups):
         layer.weight.zero_()
         if layer.bias is not None:
             layer.bias.zero_()
@@ -73,9 +76,9 @@ def start_linear(vae: OobleckVAE, songs: Iterable[Tensor]) -> Tensor:
     for up, down in zip(ups[1:], downs[-2::-1]):
         up.weight.copy_(down.weight)
     for k in range(config.latent_dim):
-        encoder.layers[-1].weight[k, k, 1] = 1
-        decoder.layers[0].weight[k, k, decoder.layers[0].kernel_size[0] // 2] = 1
-    nn.init.constant_(encoder.layers[-1].bias[config.latent_dim :], _LOG_STDEV)
+        inner.weight[k, k, 1] = 1
+        outer.weight[k, k, outer.kernel_size[0] // 2] = 1
+    nn.init.constant_(inner.bias[config.latent_dim :], _LOG_STDEV)
     return shares
 
 

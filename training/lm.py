@@ -1,6 +1,6 @@
 """The language model, in the stages of the LeVo paper.
 
-    pretrain    main transformer: the mixed stream from lyrics, description and prompt, conditions dropped at times
+    pretrain    main transformer: the mixed stream from lyrics, description and prompt, some left out at times
     extend      everything else, which writes vocal and accompaniment; what was learned before stays as it is
 
 The third, preference alignment, is `dpo.py`.
@@ -15,21 +15,10 @@ from torch.nn.functional import cross_entropy
 
 from songgen_core.configs import LeLMConfig
 from songgen_core.models.lelm import LeLM
-from songgen_core.text.syllables import PHONES
+from songgen_core.text.phonetics import PHONES
 
-from .codes import (
-    CHORDS,
-    DRUMS,
-    NUM_PITCHES,
-    PULSES,
-    SYLLABLE_CYCLE,
-    TIMBRES,
-    bgm_factors,
-    LOWEST_MIDI,
-    mixed_factors,
-    vocal_factors,
-)
-from .factors import label_tables, share_labels
+from .codes import SYLLABLE_CYCLE
+from .factors import bgm_labels, label_tables, mixed_labels, share_labels, vocal_labels
 from .lm_batches import SongBatch, SongSource
 from .loop import Loss
 
@@ -51,17 +40,9 @@ def make_lm(config: LeLMConfig, seed: int = 0) -> LeLM:
     depth = 2 * (config.num_hidden_layers + config.num_hidden_layers_sub)
     for stack in (lm.main, lm.sub):
         for layer in stack.layers:
-            for last in (layer.self_attn.o_proj, layer.mlp.down_proj):
-                nn.init.normal_(last.weight, std=0.02 / depth**0.5)
-    counts = (len(PHONES), SYLLABLE_CYCLE, len(PULSES))
-    mixed, vocal, bgm = mixed_factors(), vocal_factors(), bgm_factors()
-    vocal[:, 1] = np.where(vocal[:, 1] > 0, vocal[:, 1] - LOWEST_MIDI, -1)
-    kinds = (
-        (mixed, counts),
-        (vocal, (len(PHONES), NUM_PITCHES)),
-        (bgm, (len(CHORDS), 2, len(DRUMS), len(TIMBRES))),
-    )
-    for k, (labels, sizes) in enumerate(kinds):
+            for name in ("self_attn.o_proj", "mlp.down_proj"):
+                nn.init.normal_(layer.get_parameter(f"{name}.weight"), std=0.02 / depth**0.5)
+    for k, (labels, sizes) in enumerate((mixed_labels(), vocal_labels(), bgm_labels())):
         inputs = label_tables(sizes, width)
         share_labels(lm.code_embeddings[k], labels, inputs)
         share_labels(lm.heads[k], labels, label_tables(sizes, width))
@@ -102,7 +83,8 @@ def all_logits(lm: LeLM, batch: SongBatch) -> Tensor:
 
 def stream_losses(logits: Tensor, targets: Tensor) -> list[Tensor]:
     """Mean cross entropy of each stream: logits [B, K, S, V], targets [B, K, S]."""
-    return [cross_entropy(logits[:, k].flatten(0, 1).float(), targets[:, k].flatten()) for k in range(targets.shape[1])]
+    streams = zip(logits.unbind(1), targets.unbind(1))
+    return [cross_entropy(rows.flatten(0, 1).float(), wanted.flatten()) for rows, wanted in streams]
 
 
 def pretrain_loss(lm: LeLM, source: SongSource, size: int, seconds: tuple[float, float]) -> Loss:

@@ -100,13 +100,12 @@ def same_style(request: Request, score: Score) -> Request:
 
 
 def columns(codes: list[Tensor], longest: int, config: LeLMConfig) -> tuple[Tensor, Tensor]:
-    """Inputs and targets [B, K, S] of songs [K, T] each, with their ends; songs longer than `longest` have
+    """Inputs and targets [B, K, S] of songs [K, T] each, with their ends; songs of `longest` or more have
     none."""
     sequences = []
     for song in codes:
-        if song.shape[-1] < longest:
-            song = torch.cat([song, torch.full((len(song), 1), config.eos_id)], dim=-1)
-        sequences.append(apply_delay(song[None, :, :longest], config.delays, config.special_id)[0])
+        ended = torch.cat([song, torch.full((len(song), 1), config.eos_id)], dim=-1)
+        sequences.append(apply_delay(ended[None, :, :longest], config.delays, config.special_id)[0])
     width = max(s.shape[-1] for s in sequences)
     padded = torch.full((len(codes), config.num_codebooks, width), config.special_id)
     for row, sequence in zip(padded, sequences):

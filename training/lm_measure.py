@@ -11,15 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from songgen_core.configs import FRAME_RATE
 from songgen_core.engine import load_engine
 from songgen_core.generation.conditions import make_conditions
+from songgen_core.generation.delay import DelayedStreams
 from songgen_core.generation.songs import SongTask
 from songgen_core.models.lelm import LeLM
+from songgen_core.text.phonetics import PHONES
 from songgen_core.text.request import prompt_texts
-from songgen_core.text.syllables import PHONES
 from songgen_core.writing import default_sampling
 
-from .codes import BEAT, NUM_MIXED, split_bgm, split_mixed, split_vocal
+from .codes import BEAT, NUM_BGM, NUM_MIXED, NUM_VOCAL, Ints, split_bgm, split_mixed, split_vocal
 from .factors import plain
 from .lm import all_logits, mixed_logits, stream_losses
 from .lm_batches import SongSource
@@ -27,40 +29,51 @@ from .loop import Measure
 from .synth.compose import Score, compose
 from .synth.request import Request
 
-SECONDS = 12.0
 _DEVICE = torch.device("cpu")
+_LOWEST_FEMALE = 62  # between the ranges of the voices
 
 
-def lm_measure(lm: LeLM, source: SongSource, songs: int, *, streams: int, seed: int = 1_000_003) -> Measure:
-    """Measures a model that has learned the mixed stream (`streams` 1) or all (3)."""
+def lm_measure(
+    lm: LeLM, source: SongSource, songs: int, seconds: float, *, streams: int, seed: int = 1_000_003
+) -> Measure:
+    """Measures a model that has learned the mixed stream (`streams` 1) or all (3), on songs of `seconds`."""
 
     def measure() -> dict[str, float]:
         rng = np.random.default_rng(seed)
-        batch = source.batch(rng, songs, SECONDS)
+        batch = source.batch(rng, songs, seconds)
         if streams == 1:
             losses = stream_losses(mixed_logits(lm, batch)[:, None], batch.targets[:, :1])
         else:
             losses = stream_losses(all_logits(lm, batch), batch.targets)
         figures = {f"held_out_{name}": loss.item() for name, loss in zip(("mixed", "vocal", "bgm"), losses)}
-        requests = [source.make_request(rng, SECONDS) for _ in range(songs)]
-        return {**figures, **judge(requests, write(plain(lm), source, requests, seed), streams)}
+        requests = [source.make_request(rng, seconds) for _ in range(songs)]
+        written = write(plain(lm), source, requests, longest_of(seconds), seed)
+        return {**figures, **judge(requests, written, streams)}
 
     return measure
 
 
-def write(lm: LeLM, source: SongSource, requests: Sequence[Request], seed: int) -> list[Tensor]:
-    """Codes [K, T] of each request."""
+def longest_of(seconds: float) -> int:
+    """Frames that a song of about `seconds` may take at most."""
+    return int(2.0 * seconds * FRAME_RATE)
+
+
+@torch.inference_mode()
+def write(lm: LeLM, source: SongSource, requests: Sequence[Request], longest: int, seed: int) -> list[Tensor]:
+    """Codes [K, T] of each request, T at most `longest`; songs that the model ended are shorter.
+
+    `lm` has ordinary tables. Songs are written side by side, the n-th with the seed `seed` + n.
+    """
     config = lm.config
     tasks = []
     for number, request in enumerate(requests):
         texts = prompt_texts(request.lyrics, request.description, config.text_version)
         conditions = make_conditions(texts, None, source.tokenizers, config)
-        generator = torch.Generator().manual_seed(seed + number)
-        tasks.append(SongTask(conditions, int(2.0 * SECONDS * 25), generator))
+        tasks.append(SongTask(conditions, longest, torch.Generator().manual_seed(seed + number)))
     loop = load_engine("auto").song_loop(lm, _DEVICE)
-    songs = []
-    for songs in loop(lm, tasks, default_sampling(config), dtype=torch.float32, device=_DEVICE):
-        pass
+    songs: list[DelayedStreams] = []
+    for grown in loop(lm, tasks, default_sampling(config), dtype=torch.float32, device=_DEVICE):
+        songs = grown
     return [song.codes()[0] for song in songs]
 
 
@@ -71,39 +84,47 @@ def judge(requests: Sequence[Request], songs: Sequence[Tensor], streams: int) ->
     return {name: mean(row[name] for row in rows if name in row) for name in names}
 
 
-def judge_song(request: Request, codes: np.ndarray, streams: int) -> dict[str, float]:
-    """One song [K, T]; figures that a request leaves open are absent."""
+def judge_song(request: Request, codes: Ints, streams: int) -> dict[str, float]:
+    """One song [K, T]; figures that a request leaves open, or a song has nothing for, are absent."""
     mixed = codes[0][codes[0] < NUM_MIXED]
     if len(mixed) == 0:
         return {"phone_errors": 1.0}
     phone, k, pulse = split_mixed(mixed)
     wanted = compose(request, 0)
-    figures = {
-        "phone_errors": phone_error_rate(phone, k, wanted),
-        "length_off": abs(len(mixed) / len(wanted.phone) - 1) if request.bpm is not None else 0.0,
-    }
-    if request.bpm is None:
-        del figures["length_off"]
+    figures = {"phone_errors": phone_error_rate(phone, k, wanted)}
     beats = np.flatnonzero(pulse >= BEAT)
-    if request.bpm is not None and len(beats) > 2:
-        figures["tempo_right"] = float(abs(np.median(np.diff(beats)) - wanted.frames_per_beat) < 0.5)
-    if streams < 3:
+    if request.bpm is not None:
+        figures["length_off"] = abs(len(mixed) / wanted.num_frames - 1)
+        if len(beats) > 2:
+            figures["tempo_right"] = float(abs(np.median(np.diff(beats)) - wanted.frames_per_beat) < 0.5)
+    return {**figures, **_judge_tracks(request, codes, wanted)} if streams == 3 else figures
+
+
+def _judge_tracks(request: Request, codes: Ints, wanted: Score) -> dict[str, float]:
+    """What vocal and accompaniment say; ids that mean nothing count as the last one that does."""
+    phone, _, _ = split_mixed(np.minimum(codes[0], NUM_MIXED - 1))
+    sung, midi = split_vocal(np.minimum(codes[1], NUM_VOCAL - 1))
+    chord, _, _, timbre = split_bgm(np.minimum(codes[2], NUM_BGM - 1))
+    figures = {"streams_agree": float(((sung > 0) == (phone > 0)).mean())}
+    pitches, played = midi[midi > 0], chord > 0
+    if request.gender is not None and len(pitches):
+        is_female = np.median(pitches) >= _LOWEST_FEMALE
+        figures["gender_right"] = float(is_female == (request.gender == "female"))
+    if not played.any():
         return figures
-    vocal, bgm = (np.minimum(row, limit - 1) for row, limit in ((codes[1], 432), (codes[2], 1000)))
-    sung, midi = split_vocal(vocal)
-    chord, _, _, timbre = split_bgm(bgm)
-    if request.gender is not None and (midi > 0).any():
-        figures["gender_right"] = float((np.median(midi[midi > 0]) >= 62) == (request.gender == "female"))
-    if request.instrument is not None and (chord > 0).any():
-        figures["instrument_right"] = float(np.bincount(timbre[chord > 0]).argmax() == wanted.timbre)
-    if request.key is not None and (chord > 0).any():
+    if request.instrument is not None:
+        figures["instrument_right"] = float(np.bincount(timbre[played]).argmax() == wanted.timbre)
+    if request.key is not None or request.emotion is not None:
+        # All progressions begin on the tonic.
+        is_minor = chord[played][0] > 12
+        figures["mode_right"] = float(is_minor == wanted.key.minor)
+    if request.key is not None:
         tonic = 1 + request.key.tonic + 12 * request.key.minor
         figures["tonic_share"] = float((chord == tonic).mean())
-    figures["streams_agree"] = float(((sung > 0) == (phone[: len(sung)] > 0))[: len(phone)].mean()) if len(sung) == len(phone) else 0.0
     return figures
 
 
-def phone_error_rate(phone: np.ndarray, k: np.ndarray, wanted: Score) -> float:
+def phone_error_rate(phone: Ints, k: Ints, wanted: Score) -> float:
     """Edits from what is sung to what the lyrics say, per phone of the lyrics."""
     said = [PHONES.index(p) for note in wanted.notes for p in note.phones]
     pairs = list(zip(phone.tolist(), k.tolist()))

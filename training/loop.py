@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from songgen_core.atomic import complete_or_nothing
+
 from .fused import fused_attention
 
 Loss = Callable[[np.random.Generator], tuple[Tensor, Mapping[str, float]]]  # loss, and what else to note
@@ -66,12 +68,14 @@ def train(
     optimiser = torch.optim.AdamW(
         trained, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
     )
-    first = _resume(state_file, network, optimiser)
+    first, earlier = _resume(state_file, network, optimiser)
     figures: dict[str, float] = {}
     if first == 0:
+        log_file.unlink(missing_ok=True)
         figures = _measured(measure, network)
         _note(log_file, {"step": 0, **figures, "schedule": asdict(schedule)})
-    started, heard = time.monotonic(), {}
+    started = time.monotonic() - earlier
+    heard: dict[str, float] = {}  # running means of what the steps say
     bar = tqdm(range(first, schedule.steps), desc=name, initial=first, total=schedule.steps, mininterval=2)
     network.train()
     for step in bar:
@@ -92,11 +96,12 @@ def train(
         if done % schedule.measure_every == 0 or done == schedule.steps:
             figures = _measured(measure, network)
             minutes = (time.monotonic() - started) / 60
-            _note(log_file, {"step": done, "minutes": minutes, **heard, **figures})
+            _note(log_file, {"step": done, "minutes": minutes, "training": heard, **figures})
         if done % schedule.save_every == 0 or done == schedule.steps:
-            _save(state_file, network, optimiser, done)
+            _save(state_file, network, optimiser, done, time.monotonic() - started)
+    figures = figures or _measured(measure, network)
     network.eval()
-    return figures or _measured(measure, network)
+    return figures
 
 
 def _measured(measure: Measure, network: nn.Module) -> dict[str, float]:
@@ -107,21 +112,22 @@ def _measured(measure: Measure, network: nn.Module) -> dict[str, float]:
     return figures
 
 
-def _resume(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> int:
-    """Load what an earlier call left; the step to go on with."""
+def _resume(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, float]:
+    """Load what an earlier call left; the step to go on with, and the seconds that those before it took."""
     if not path.exists():
-        return 0
+        return 0, 0.0
     state = torch.load(path, weights_only=True)
     network.load_state_dict(state["network"])
     optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
+    return int(state["step"]), float(state.get("seconds", 0.0))
 
 
-def _save(path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
-    partial = path.with_suffix(".part")
-    state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
-    torch.save(state, partial)
-    partial.replace(path)
+def _save(
+    path: Path, network: nn.Module, optimiser: torch.optim.Optimizer, step: int, seconds: float
+) -> None:
+    state = {"network": network.state_dict(), "optimiser": optimiser.state_dict()}
+    with complete_or_nothing(path) as temporary:
+        torch.save({**state, "step": step, "seconds": seconds}, temporary)
 
 
 def _note(path: Path, figures: Mapping[str, object]) -> None:

@@ -18,11 +18,9 @@ from songgen_core.layers.latent_norm import TRAINED_COUNT
 from songgen_core.models.flow_renderer import FlowRenderer
 from songgen_core.models.oobleck import OobleckVAE
 
-from .codes import CHORDS, DRUMS, LOWEST_MIDI, NUM_PITCHES, TIMBRES, bgm_factors, vocal_factors
-from .takes import Take, crop
-from .factors import label_tables, share_labels
+from .factors import bgm_labels, label_tables, share_labels, vocal_labels
 from .loop import Loss, Measure
-from songgen_core.text.syllables import PHONES
+from .takes import Take
 
 PERIOD = 10  # frames after which a held note repeats
 _TRACKS = (("vocal", "bgm"), ("vocal", "bgm"), ("vocal",), ("bgm",))
@@ -58,9 +56,8 @@ def make_renderer(config: RendererConfig, songs: Sequence[Latents], seed: int = 
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     for block in renderer.estimator.h:
-        nn.init.normal_(block.scale_shift_table.weight, std=0.02)
-        for last in (block.attn.c_proj, block.mlp.c_proj):
-            nn.init.normal_(last.weight, std=0.02)
+        for name in ("scale_shift_table", "attn.c_proj", "mlp.c_proj"):
+            nn.init.normal_(block.get_parameter(f"{name}.weight"), std=0.02)
     nn.init.normal_(renderer.estimator.scale_shift_table.weight, std=0.02)
     nn.init.zeros_(renderer.estimator.time.linear.weight)
     with torch.no_grad():  # gates of 1 at the start: every block takes part
@@ -71,11 +68,9 @@ def make_renderer(config: RendererConfig, songs: Sequence[Latents], seed: int = 
         (np.arange(config.window_frames) % PERIOD)[:, None],
         label_tables([PERIOD], config.hidden_size),
     )
-    vocal, bgm = vocal_factors(), bgm_factors()
-    vocal[:, 1] = np.where(vocal[:, 1] > 0, vocal[:, 1] - LOWEST_MIDI, -1)
-    for codebook, labels, counts in (
-        (renderer.vocal_codebook, vocal, (len(PHONES), NUM_PITCHES)),
-        (renderer.bgm_codebook, bgm, (len(CHORDS), 2, len(DRUMS), len(TIMBRES))),
+    for codebook, (labels, counts) in (
+        (renderer.vocal_codebook, vocal_labels()),
+        (renderer.bgm_codebook, bgm_labels()),
     ):
         tables = label_tables(counts, config.codebook_dim)
         for table in tables:
@@ -105,9 +100,7 @@ def renderer_loss(
     return loss
 
 
-def flow_error(
-    renderer: FlowRenderer, clean: Tensor, condition: Tensor, rng: np.random.Generator
-) -> Tensor:
+def flow_error(renderer: FlowRenderer, clean: Tensor, condition: Tensor, rng: np.random.Generator) -> Tensor:
     """Mean squared error of the velocity towards `clean` [B, N, C] (normalised), at random flow times."""
     noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
     t = torch.from_numpy(rng.random(len(clean), np.float32))

@@ -1,26 +1,33 @@
 """The stages in their order: what each one needs, trains and leaves behind in the folder of a run."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from songgen_core.atomic import complete_or_nothing
 from songgen_core.checkpoint.loader import assign
-from songgen_core.configs import FRAME_RATE
+from songgen_core.configs import FRAME_RATE, LeLMConfig
 from songgen_core.models.codec_encoder import CodecEncoder
 from songgen_core.models.flow_renderer import FlowRenderer
 from songgen_core.models.lelm import LeLM
 from songgen_core.models.oobleck import OobleckVAE
-from songgen_core.text.bpe import load_tokenizers
+from songgen_core.text.bpe import TextTokenizers, load_tokenizers
 from songgen_core.text.phonetics import Lexicon
 
+from .card import Origin, make_card
+from .dpo import preference_loss, preference_measure, with_reference
+from .export import Networks, hashes, write_checkpoint
 from .factors import plain
 from .lm import extend_loss, extended, make_lm, pretrain_loss, pretrained
 from .lm_batches import SongSource
 from .lm_measure import lm_measure
-from .loop import train
+from .loop import Loss, Measure, train
+from .preferences import draw_pairs
 from .renderer import Latents, encode_takes, make_renderer, renderer_loss, renderer_measure
 from .settings import Settings, Stage
 from .synth.corpus import random_request
@@ -28,7 +35,7 @@ from .takes import Take, make_corpus
 from .tokenizers import encoder_loss, encoder_measure, make_encoder
 from .vae import make_vae, vae_loss, vae_measure
 
-_TAKE_SECONDS = 20.0
+_CODEC = ("renderer", "mixed_encoder", "dual_encoder", "vae")
 _HELD_OUT_SEED = 1_000_003  # songs that no stage trains on
 
 
@@ -49,19 +56,21 @@ class Run:
             "renderer": self._renderer,
             "pretrain": self._pretrain,
             "extend": self._extend,
+            "dpo": self._dpo,
+            "export": self._export,
         }
         return stages[name]()
 
     @cached_property
     def takes(self) -> list[Take]:
-        count = max(1, round(self.settings.corpus_minutes * 60 / _TAKE_SECONDS))
-        return make_corpus(self.make_request, count, _TAKE_SECONDS, self.settings.seed)
+        seconds = self.settings.take_seconds
+        count = max(1, round(self.settings.corpus_minutes * 60 / seconds))
+        return make_corpus(self.make_request, count, seconds, self.settings.seed)
 
     @cached_property
     def held_out(self) -> list[Take]:
-        return make_corpus(
-            self.make_request, self.settings.held_out, _TAKE_SECONDS, _HELD_OUT_SEED, "held-out songs"
-        )
+        count, seconds = self.settings.held_out, self.settings.take_seconds
+        return make_corpus(self.make_request, count, seconds, _HELD_OUT_SEED, "held-out songs")
 
     @cached_property
     def latents(self) -> tuple[list[Latents], list[Latents]]:
@@ -81,7 +90,11 @@ class Run:
         encoder = make_encoder(self.settings.encoder(dual), self.settings.seed)
         loss = encoder_loss(encoder, self.takes, stage.size, _frames(stage))
         return self._train(
-            name, encoder, list(encoder.parameters()), loss, encoder_measure(encoder, self.held_out)
+            name,
+            encoder,
+            list(encoder.parameters()),
+            loss,
+            encoder_measure(encoder, self.held_out, _frames(stage)),
         )
 
     def _renderer(self) -> dict[str, float]:
@@ -96,7 +109,7 @@ class Run:
         lm, source = self._new_lm()
         stage = self.settings.stages["pretrain"]
         loss = pretrain_loss(lm, source, stage.size, stage.seconds)
-        measure = lm_measure(lm, source, self.settings.held_out, streams=1)
+        measure = lm_measure(lm, source, self.settings.held_out, self.settings.measured_seconds, streams=1)
         return self._train("pretrain", lm, list(pretrained(lm)), loss, measure)
 
     def _extend(self) -> dict[str, float]:
@@ -106,20 +119,56 @@ class Run:
         for parameter in pretrained(lm):
             parameter.requires_grad_(False)
         loss = extend_loss(lm, source, stage.size, stage.seconds)
-        measure = lm_measure(lm, source, self.settings.held_out, streams=3)
+        measure = lm_measure(lm, source, self.settings.held_out, self.settings.measured_seconds, streams=3)
         return self._train("extend", lm, list(extended(lm)), loss, measure)
 
-    def _new_lm(self) -> tuple[LeLM, SongSource]:
-        tokenizers = load_tokenizers(self.lexicon_file.parent, "v2")
-        config = self.settings.lm(tokenizers)
-        return make_lm(config, self.settings.seed), SongSource(self.make_request, tokenizers, config)
+    def _dpo(self) -> dict[str, float]:
+        lm, source = self._new_lm()
+        self._load("extend", lm)
+        settings, stage = self.settings, self.settings.stages["dpo"]
+        options = settings.pairs
+        pairs, held_out = (
+            draw_pairs(lm, source, drawn, stage.seconds, seed, self.folder / f"{name}.pairs.pt")
+            for name, drawn, seed in (
+                ("dpo", options, settings.seed + 1),
+                ("dpo.held_out", replace(options, count=options.held_out), _HELD_OUT_SEED),
+            )
+        )
+        judged, held_out_judged = (with_reference(lm, some, stage.size) for some in (pairs, held_out))
+        loss = preference_loss(lm, judged, stage.size, settings.preference)
+        songs = lm_measure(lm, source, settings.held_out, settings.measured_seconds, streams=3)
+        measure = preference_measure(lm, held_out_judged, stage.size, songs)
+        return self._train("dpo", lm, list(lm.parameters()), loss, measure)
 
-    def _train(self, name: str, network: nn.Module, parameters: list[nn.Parameter], loss, measure) -> dict[str, float]:
+    def _export(self) -> dict[str, float]:
+        stage = next((n for n in ("dpo", "extend") if self._finished_file(n).exists()), "extend")
+        others = {name: self.finished(name) for name in _CODEC}
+        networks = Networks(lm=self.finished(stage), **others)
+        origin = Origin(self.folder, self.settings.file, stage)
+        folder = self.folder / self.settings.name
+        card = partial(make_card, networks=networks, settings=self.settings, origin=origin)
+        write_checkpoint(folder, networks, self.lexicon_file, card)
+        return {"megabytes": sum(size for size, _ in hashes(folder).values()) / 1e6}
+
+    @cached_property
+    def _lm_config(self) -> LeLMConfig:
+        return self.settings.lm(self._tokenizers)
+
+    @cached_property
+    def _tokenizers(self) -> TextTokenizers:
+        return load_tokenizers(self.lexicon_file.parent, "v2")
+
+    def _new_lm(self) -> tuple[LeLM, SongSource]:
+        source = SongSource(self.make_request, self._tokenizers, self._lm_config)
+        return make_lm(self._lm_config, self.settings.seed), source
+
+    def _train(
+        self, name: str, network: nn.Module, parameters: list[nn.Parameter], loss: Loss, measure: Measure
+    ) -> dict[str, float]:
         schedule = self.settings.stages[name].schedule
         figures = train(name, network, parameters, loss, schedule, self.folder, measure=measure)
-        state = plain(network).state_dict()
-        torch.save(state, self.folder / f"{name}.part")
-        (self.folder / f"{name}.part").replace(self._finished_file(name))
+        with complete_or_nothing(self._finished_file(name)) as temporary:
+            torch.save(plain(network).state_dict(), temporary)
         return figures
 
     def _finished_file(self, name: str) -> Path:
@@ -127,24 +176,25 @@ class Run:
 
     def _load(self, name: str, network: nn.Module) -> None:
         """What a stage left, tables still as sums, into a network that goes on with it."""
-        network.load_state_dict(torch.load(self.folder / f"{name}.pt", weights_only=True)["network"])
+        path = self.folder / f"{name}.pt"
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing: run the stage '{name}' first")
+        network.load_state_dict(torch.load(path, weights_only=True)["network"])
 
-    def finished(self, name: str) -> nn.Module:
+    def finished(self, name: str) -> Any:
         """The network that a stage left, with ordinary tables."""
         path = self._finished_file(name)
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing: run the stage '{name}' first")
         state = torch.load(path, weights_only=True)
-        makes = {
-            "vae": (OobleckVAE, self.settings.vae),
-            "renderer": (FlowRenderer, self.settings.renderer),
-            "mixed_encoder": (CodecEncoder, partial(self.settings.encoder, dual=False)),
-            "dual_encoder": (CodecEncoder, partial(self.settings.encoder, dual=True)),
-            "extend": (LeLM, lambda: self.settings.lm(load_tokenizers(self.lexicon_file.parent, "v2"))),
-            "dpo": (LeLM, lambda: self.settings.lm(load_tokenizers(self.lexicon_file.parent, "v2"))),
-        }
-        make, config = makes[name]
-        return assign(make, config(), state, str(path))
+        settings = self.settings
+        if name == "vae":
+            return assign(OobleckVAE, settings.vae(), state, str(path))
+        if name == "renderer":
+            return assign(FlowRenderer, settings.renderer(), state, str(path))
+        if name in ("mixed_encoder", "dual_encoder"):
+            return assign(CodecEncoder, settings.encoder(name == "dual_encoder"), state, str(path))
+        return assign(LeLM, self._lm_config, state, str(path))
 
 
 def _frames(stage: Stage) -> int:

@@ -12,7 +12,9 @@ from songgen_core.configs import CodecEncoderConfig, LeLMConfig, OobleckConfig, 
 from songgen_core.text.bpe import TextTokenizers
 
 from .codes import CODEBOOK_SIZE
+from .dpo import PreferenceOptions
 from .loop import Schedule
+from .preferences import PairOptions
 
 STAGES = ("vae", "mixed_encoder", "dual_encoder", "renderer", "pretrain", "extend", "dpo")
 Config = TypeVar("Config")
@@ -20,7 +22,7 @@ Config = TypeVar("Config")
 
 @dataclass(frozen=True)
 class Stage:
-    """size: songs or pieces in a step (of songs, that many of the shortest). seconds: shortest and longest."""
+    """size: songs (as many of the shortest) or pieces in a step. seconds: shortest and longest."""
 
     schedule: Schedule
     size: int
@@ -31,22 +33,30 @@ class Stage:
 class Settings:
     """Sizes by network as their configs name them, and the stages by name.
 
-    corpus_minutes of songs with sound for the codec; held_out songs for measuring.
+    corpus_minutes of songs of take_seconds with sound for the codec; held_out songs for measuring, of
+    measured_seconds where the language model writes them.
     """
 
     sizes: Mapping[str, Mapping[str, Any]]
     stages: Mapping[str, Stage]
     corpus_minutes: float = 30
+    take_seconds: float = 20.0
     held_out: int = 16
+    measured_seconds: float = 12.0
     seed: int = 0
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "mini"  # of the checkpoint's folder
+    pairs: PairOptions = field(default_factory=PairOptions)
+    preference: PreferenceOptions = field(default_factory=PreferenceOptions)
+    file: str = ""  # that all this was read from
 
     def vae(self) -> OobleckConfig:
         return _config(OobleckConfig, self.sizes["vae"])
 
     def encoder(self, dual: bool) -> CodecEncoderConfig:
         taps = DUAL_TAPS if dual else MIXED_TAPS
-        return _config(CodecEncoderConfig, {**self.sizes["encoder"], "taps": taps, "codebook_size": CODEBOOK_SIZE})
+        return _config(
+            CodecEncoderConfig, {**self.sizes["encoder"], "taps": taps, "codebook_size": CODEBOOK_SIZE}
+        )
 
     def renderer(self) -> RendererConfig:
         return _config(
@@ -85,7 +95,9 @@ def read_settings(path: Path) -> Settings:
         values = dict(values)
         size, seconds = values.pop("size"), values.pop("seconds")
         made[name] = Stage(Schedule(seed=seed, **values), size, (float(seconds[0]), float(seconds[1])))
-    return Settings(stages=made, **raw)
+    options = {"pairs": PairOptions, "preference": PreferenceOptions}
+    raw |= {name: _config(make, raw[name]) for name, make in options.items() if name in raw}
+    return _config(Settings, {**raw, "stages": made, "file": path.name})
 
 
 def _config(make: type[Config], values: Mapping[str, Any]) -> Config:

@@ -12,9 +12,9 @@ from tqdm import tqdm
 from songgen_core.configs import FRAME_RATE, SAMPLE_RATE
 
 from .synth.compose import compose
+from .synth.render import render
 from .synth.request import Request
 from .synth.score import Score
-from .synth.render import render
 
 HOP = SAMPLE_RATE // FRAME_RATE  # samples of a frame
 
@@ -28,7 +28,8 @@ class Take:
     bgm: NDArray[np.float16]
 
     def sound(self, start: int, end: int, tracks: Sequence[str] = ("vocal", "bgm")) -> Tensor:
-        """The sum of `tracks` from frame `start` up to `end`, [2, N] float32; silence for none."""
+        """The sum of `tracks` from frame `start` up to `end`, or the song's, [2, N] float32."""
+        end = min(end, self.num_frames)
         piece = slice(start * HOP, end * HOP)
         total = torch.zeros(2, (end - start) * HOP)
         for track in tracks:

@@ -7,6 +7,7 @@ heard is near its like.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,27 +19,13 @@ from songgen_core.configs import CodecEncoderConfig
 from songgen_core.layers.resample import sinc_kernel
 from songgen_core.layers.rope import rope_frequencies
 from songgen_core.models.codec_encoder import CodecEncoder
-from songgen_core.text.syllables import PHONES
 
-from .codes import (
-    CHORDS,
-    DRUMS,
-    FIRST_HEARD,
-    LOWEST_MIDI,
-    NUM_HEARD,
-    NUM_PITCHES,
-    TIMBRES,
-    bgm_factors,
-    heard_code,
-    mixed_factors,
-    vocal_factors,
-)
-from .takes import Take, crop
-from .factors import label_tables, share_labels
+from .codes import heard_code
+from .factors import bgm_labels, heard_labels, label_tables, share_labels, vocal_labels
 from .loop import Loss, Measure
+from .takes import HOP, Take, crop
 
 _SHARPNESS = 8.0  # of the choice between codes while training
-_UNUSED = -1.0  # last number of a row that no sound has; of those in use +1
 _LOUDEST = 0.9
 
 
@@ -63,27 +50,19 @@ def make_encoder(config: CodecEncoderConfig, seed: int = 0) -> CodecEncoder:
     encoder.mel.window.copy_(torch.hann_window(config.n_fft))
     encoder.mel.filters.copy_(mel_filters(config.num_mel_bins, config.n_fft))
     encoder.conformer.inv_freq.copy_(rope_frequencies(config.head_dim, 10000.0))
-    vocal = vocal_factors()
-    vocal[:, 1] = np.where(vocal[:, 1] > 0, vocal[:, 1] - LOWEST_MIDI, -1)
-    heard = mixed_factors()[:, [0, 2]]
-    heard[:FIRST_HEARD] = -1  # ids of songs, which no recording has
-    kinds = (
-        ((vocal, (len(PHONES), NUM_PITCHES)), (bgm_factors(), (len(CHORDS), 2, len(DRUMS), len(TIMBRES))))
-        if config.taps == DUAL_TAPS
-        else ((heard, (len(PHONES), 2)),)
-    )
+    kinds = (vocal_labels(), bgm_labels()) if config.taps == DUAL_TAPS else (heard_labels(),)
     for quantizer, (labels, counts) in zip(encoder.quantizers, kinds):
         tables = label_tables(counts, config.codebook_dim)
         for table in tables:
             nn.init.normal_(table.weight[1:], std=0.5)
-        share_labels(quantizer.codebook, labels, tables)
+        share_labels(quantizer.get_submodule("codebook"), labels, tables)
     return encoder
 
 
 def code_logits(encoder: CodecEncoder, audio: Tensor, stream: int) -> Tensor:
     """Minus the distances to the rows of the codebook, sharpened: audio [B, 2, N] -> [B, T, codes]."""
     heard = encoder.features(encoder.downsample(audio), encoder.config.taps[stream])
-    quantizer = encoder.quantizers[stream]
+    quantizer: Any = encoder.quantizers[stream]
     return -_SHARPNESS * quantizer.distances(quantizer.in_proj(heard))
 
 
@@ -99,7 +78,7 @@ def labelled_pieces(
         audio.append(sound * (_LOUDEST / sound.abs().max().clamp(min=1e-3)).clamp(max=20))
         codes.append(codes_of(take, tracks)[start : start + frames])
     shortest = min(map(len, codes))
-    return torch.stack([a[:, : shortest * 1920] for a in audio]), torch.stack([c[:shortest] for c in codes])
+    return torch.stack([a[:, : shortest * HOP] for a in audio]), torch.stack([c[:shortest] for c in codes])
 
 
 def codes_of(take: Take, tracks: Sequence[str]) -> Tensor:
@@ -130,17 +109,17 @@ def encoder_loss(encoder: CodecEncoder, takes: Sequence[Take], size: int, frames
     return loss
 
 
-def encoder_measure(
-    encoder: CodecEncoder, takes: Sequence[Take], frames: int = 250, seed: int = 1
-) -> Measure:
-    """On held-out songs: how many frames get the very code they should."""
+def encoder_measure(encoder: CodecEncoder, takes: Sequence[Take], frames: int, seed: int = 1) -> Measure:
+    """On held-out songs: how many frames get the very code they should, and the cross entropy."""
 
     def measure() -> dict[str, float]:
         figures = {}
         for stream, tracks in enumerate(tracks_of(encoder)):
             rng = np.random.default_rng(seed)
             audio, codes = labelled_pieces(takes, tracks, len(takes), frames, rng)
-            figures["_".join(tracks)] = (encoder(audio, stream) == codes).float().mean().item()
+            logits, name = code_logits(encoder, audio, stream), "_".join(tracks)
+            figures[name] = (logits.argmax(-1) == codes).float().mean().item()
+            figures[f"{name}_loss"] = cross_entropy(logits.flatten(0, 1), codes.flatten()).item()
         return figures
 
     return measure

@@ -13,9 +13,9 @@ from torch.nn.functional import l1_loss
 from songgen_core.configs import OobleckConfig
 from songgen_core.models.oobleck import OobleckVAE
 
-from .takes import HOP, Take, crop
 from .lapped import start_linear
 from .loop import Loss, Measure
+from .takes import HOP, Take, crop
 
 FFT_SIZES = (256, 512, 1024, 2048)
 _FLOOR = 1e-3  # magnitudes below it are silence
@@ -72,6 +72,7 @@ def vae_loss(vae: OobleckVAE, takes: Sequence[Take], size: int, frames: int) -> 
 
 def vae_measure(vae: OobleckVAE, takes: Sequence[Take], frames: int = 125, seed: int = 1) -> Measure:
     """On held-out songs: spectral distance and signal-to-noise ratio in dB, of mixes, voices, bands."""
+    frames = min(frames, *(take.num_frames for take in takes))
 
     def measure() -> dict[str, float]:
         figures = {}
