@@ -10,27 +10,33 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from songgen_core.configs import FRAME_RATE, LeLMConfig
+from songgen_core.configs import FRAME_RATE, LeLMConfig, OutputType
 from songgen_core.generation.conditions import make_conditions
 from songgen_core.generation.delay import apply_delay
 from songgen_core.models.lelm import Conditions
 from songgen_core.text.bpe import TextTokenizers
+from songgen_core.text.phone_tokens import frames_per_beat
 from songgen_core.text.request import prompt_texts
 
 from .codes import TIMBRES, heard_code
+from .synth.beats import BEATS_PER_BAR
 from .synth.compose import Score, compose
-from .synth.request import Request
+from .synth.request import Part, Request
+
+_USUAL_TEMPO = 13  # frames a beat
 
 MakeRequest = Callable[[np.random.Generator, float], Request]  # seconds
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """How often a song is shown without one of its conditions."""
+    """How often a song is shown without one of its conditions; `voice`: as accompaniment alone is asked for,
+    without lyrics, and nobody sings."""
 
     everything: float = 0.1  # the row of guidance
     description: float = 0.1
     prompt: float = 0.85
+    voice: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class SongSource:
         rows, codes = [], []
         for _ in range(size):
             request = self.make_request(rng, seconds)
+            if rng.random() < self.dropout.voice:
+                request = instrumental(request, seconds)
             score = compose(request, int(rng.integers(2**62)))
             prompt = None
             if rng.random() >= self.dropout.prompt:
@@ -73,7 +81,8 @@ class SongSource:
     def conditions(self, request: Request, prompt: Tensor | None, rng: np.random.Generator) -> Conditions:
         """One row: the song's, or with some luck a poorer one."""
         description = None if rng.random() < self.dropout.description else request.description
-        texts = prompt_texts(request.lyrics, description, self.config.text_version)
+        output: OutputType = "mixed" if any(part.lines for part in request.parts) else "bgm"
+        texts = prompt_texts(request.lyrics, description, self.config.text_version, output)
         rows = make_conditions(texts, prompt, self.tokenizers, self.config)
         row = int(rng.random() < self.dropout.everything)
         return Conditions(*(part[row : row + 1] for part in rows))
@@ -85,6 +94,15 @@ class SongSource:
         piece = slice(start, start + length)
         heard = heard_code(score.phone[piece], score.pulse[piece])
         return torch.from_numpy(np.stack([heard, *score.codes[1:, piece]]))[None]
+
+
+def instrumental(request: Request, seconds: float) -> Request:
+    """A song of about `seconds` in the style of `request` that nobody sings."""
+    fpb = frames_per_beat(request.bpm) if request.bpm is not None else _USUAL_TEMPO
+    bars = max(0, int(seconds * FRAME_RATE / (BEATS_PER_BAR * fpb)) - 4)
+    middle = ["inst-medium"] * (bars // 4) + ["inst-short"] * (bars % 4 // 2)
+    tags = ["intro-short", *middle, "outro-short"]
+    return replace(request, parts=tuple(map(Part, tags)), longest=seconds)
 
 
 def same_style(request: Request, score: Score) -> Request:

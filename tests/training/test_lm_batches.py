@@ -72,20 +72,20 @@ def test_conditions_are_left_out_as_often_as_told(source: SongSource) -> None:
         return (conditions.prompt[:, 0] != config.special_id).any(-1)
 
     pad = source.tokenizers.pad_id
-    everything = shown(Dropout(everything=0, description=0, prompt=0))
+    everything = shown(Dropout(everything=0, description=0, prompt=0, voice=0))
     assert has_prompt(everything).all() and (everything.lyrics[:, 1] != pad).all()
-    nothing = shown(Dropout(everything=1, description=0, prompt=0))
+    nothing = shown(Dropout(everything=1, description=0, prompt=0, voice=0))
     assert not has_prompt(nothing).any() and (nothing.lyrics[:, 1] == pad).all()
-    undescribed = shown(Dropout(everything=0, description=1, prompt=1))
+    undescribed = shown(Dropout(everything=0, description=1, prompt=1, voice=0))
     assert not has_prompt(undescribed).any() and len(undescribed.description.unique(dim=0)) == 1
     assert len(everything.description.unique(dim=0)) > 10
-    half = has_prompt(shown(Dropout(everything=0, description=0, prompt=0.5)))
+    half = has_prompt(shown(Dropout(everything=0, description=0, prompt=0.5, voice=0)))
     assert 8 <= half.sum() <= 32
 
 
 def test_prompts_are_what_encoders_hear(source: SongSource) -> None:
     """Mixed codes of a prompt are none that a song has: those are banned in the song."""
-    other = SongSource(source.make_request, source.tokenizers, source.config, Dropout(0, 0, 0))
+    other = SongSource(source.make_request, source.tokenizers, source.config, Dropout(0, 0, 0, 0))
     batch = other.batch(np.random.default_rng(2), 4, 4.0)
     heard = batch.conditions.prompt[:, 0, 1:]
     assert heard.min() >= FIRST_HEARD == NUM_MIXED and heard.max() < source.config.codebook_size
@@ -94,3 +94,16 @@ def test_prompts_are_what_encoders_hear(source: SongSource) -> None:
     assert codes.max() < NUM_MIXED
     _, k, pulse = split_mixed(codes.numpy())
     assert len(np.unique(k)) > 3 and len(np.unique(pulse)) == 4
+
+
+def test_accompaniment_alone_is_learned_without_lyrics(source: SongSource) -> None:
+    other = SongSource(source.make_request, source.tokenizers, source.config, Dropout(0, 0, 1, voice=1))
+    batch = other.batch(np.random.default_rng(3), 6, 14.0)
+    assert (batch.conditions.lyrics[:, 1:] == source.tokenizers.pad_id).all()
+    pure = source.tokenizers.description.encode("[Pure-Music]")[-1]
+    assert (batch.conditions.description == pure).any(-1).all()
+    vocal, bgm = (batch.targets[:, k][batch.targets[:, k] >= 0] for k in (1, 2))
+    assert set(vocal.tolist()) <= {0, source.config.eos_id}
+    assert len(bgm.unique()) > 10
+    frames = (batch.targets[:, 2] >= 0).sum(-1)
+    assert frames.min() > 6 * 25 and frames.max() <= 14.5 * 25
