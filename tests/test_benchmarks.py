@@ -170,3 +170,23 @@ def test_quality() -> None:
     outputs = 4 * 32 + 2 * 64 + 32
     assert int8["layer_bytes"] == 3 * (4 * 32 * 32 + 3 * 32 * 64 + 4 * outputs) + 4 * (3 * 2 + 2) * 32
     assert result["layer_bytes"] == 4 * (3 * (4 * 32 * 32 + 3 * 32 * 64) + (3 * 2 + 2) * 32)
+
+
+@pytest.mark.skipif(find_spec("songgen_core.fast") is None, reason="measures the fast engine")
+def test_one_command_measures_a_card_and_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    out = tmp_path / "card.jsonl"
+
+    def card(*names: str) -> list[str]:
+        command = [sys.executable, "-m", "benchmarks.card", "--tiny", "--out", str(out), "--only", *names]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout.splitlines()
+
+    assert json.loads(card("v2-large 16 bit")[-1])["runs"] == ["v2-large 16 bit"]
+    lines = card("v2-large 16 bit", "renderer")
+    assert sum(line.startswith("== ") for line in lines) == 1, "the first one is not run again"
+    assert any(line.startswith("v2-large 16 bit") and "RTF" in line for line in lines)
+    assert [json.loads(line)["run"] for line in out.read_text().splitlines()] == [
+        "v2-large 16 bit",
+        "renderer",
+    ]
