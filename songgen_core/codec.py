@@ -4,6 +4,7 @@
 them and calls it. Letters: K streams, T frames (25 per second), C channels, N samples.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Protocol
@@ -174,19 +175,29 @@ class SongReader:
         options: PromptOptions = PromptOptions(),
         *,
         cache: PromptCache | None = None,
+        make_room: Callable[[], None] = lambda: None,
         on_progress: OnProgress = ignore_progress,
         cancelled: IsCancelled = never_cancelled,
     ) -> Prompt:
-        """The prompt that a recording makes.
+        """The prompt that a recording makes. `make_room` is called before any network goes to the device.
 
         Raises AudioError, CheckpointError, UserError, Cancelled.
         """
+
+        def separator() -> tuple[nn.Module, torch.device]:
+            make_room()
+            return self.readers.separator(), self.device
+
+        def encoders() -> tuple[PromptEncoders, torch.device]:
+            make_room()
+            return self._placed_encoders(stack, on_progress, cancelled)
+
         with ExitStack() as stack:
             return make_prompt(
                 source,
                 options,
-                separator=lambda: (self.readers.separator(), self.device),
-                encoders=lambda: self._placed_encoders(stack, on_progress, cancelled),
+                separator=separator,
+                encoders=encoders,
                 cache=cache,
                 fingerprint="" if cache is None else self.readers.fingerprint(),
                 on_progress=on_progress,

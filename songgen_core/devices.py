@@ -74,7 +74,7 @@ def limited(device: torch.device, budget: int | None) -> Iterator[None]:
 def _memory_fraction(index: int) -> float:
     """Share of a CUDA device that torch may take; a torch that cannot tell is taken to have no limit."""
     ask = getattr(torch.cuda, "get_per_process_memory_fraction", None)
-    return 1.0 if ask is None else float(ask(index))
+    return 1.0 if ask is None else min(1.0, float(ask(index)))
 
 
 @contextmanager

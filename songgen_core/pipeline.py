@@ -139,6 +139,7 @@ class SongPipeline:
                 low_memory=low_memory,
                 longest=longest,
             )
+            on_progress(Progress("planning memory", 1, 1))
             log.info("%s", plan.summary)
             quick, weights = plan.engine, plan.weights
         weights = weights or "native"
@@ -172,12 +173,15 @@ class SongPipeline:
         on_progress: OnProgress = ignore_progress,
         cancelled: IsCancelled = never_cancelled,
     ) -> Prompt:
-        """As `codec.prompt_of`; where memory is planned the song's networks leave the device for it."""
-        if self.plan is not None:
-            for network in (self.lm, self.codec.renderer, self.codec.vae):
-                network.to("cpu")
+        """As `codec.prompt_of`; where memory is planned the song's networks leave the device for those of
+        prompts, unless the cache has the prompt."""
         return self.codec.prompt_of(
-            source, options, cache=cache, on_progress=on_progress, cancelled=cancelled
+            source,
+            options,
+            cache=cache,
+            make_room=self._make_room,
+            on_progress=on_progress,
+            cancelled=cancelled,
         )
 
     def generate(
@@ -314,6 +318,12 @@ class SongPipeline:
         budget = None if self.plan is None else self.plan.budget
         with limited(self.device, budget), placed(networks, self.device, stay=not self.low_memory):
             yield
+
+    def _make_room(self) -> None:
+        """Free the device for networks that the plan does not know."""
+        if self.plan is not None:
+            for network in (self.lm, self.codec.renderer, self.codec.vae):
+                network.to("cpu")
 
     def _writers(self) -> list[nn.Module]:
         """What of the language model lies on the device while it writes."""

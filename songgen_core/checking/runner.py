@@ -36,10 +36,11 @@ class Singer(Protocol):
 
 @dataclass(frozen=True)
 class Checked:
-    """Songs that were made, and requests that came to nothing with the reason."""
+    """Songs that were made, requests that came to nothing with the reason; stopped by the user or not."""
 
     songs: tuple[SongMeasures, ...]
     failed: dict[str, str]
+    stopped: bool = False
 
 
 def check_model(
@@ -56,15 +57,16 @@ def check_model(
     """Make and measure a song for each request.
 
     `seed` is added to that of each request, `duration` bounds each song (None: the model's limit). Only what
-    the user could mend fails a single song. Raises Cancelled.
+    the user could mend fails a single song. Raises Cancelled if stopped before the first song was made;
+    later the songs that there are are kept.
     """
     songs: list[SongMeasures] = []
     failed: dict[str, str] = {}
     on_progress(Progress(STAGE, 0, len(requests)))
     for number, request in enumerate(requests, 1):
-        if cancelled():
-            raise Cancelled("stopped by the user")
         try:
+            if cancelled():
+                raise Cancelled("stopped by the user")
             made = singer.generate(
                 request.lyrics,
                 request.description,
@@ -80,6 +82,10 @@ def check_model(
                     request, audio, made.sample_rate, ended=made.ended, lexicon=lexicon, cancelled=cancelled
                 )
             )
+        except Cancelled:
+            if not songs:
+                raise
+            return Checked(tuple(songs), failed, stopped=True)
         except UserError as error:
             failed[request.name] = str(error)
         on_progress(Progress(STAGE, number, len(requests)))

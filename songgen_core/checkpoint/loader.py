@@ -86,6 +86,12 @@ def load_renderer(
     config = _closest(FlowRenderer, state, renderer_config(state, heads), published)
     vocal, bgm = (_noted(notes, name, source) for name in _SILENT_NOTES)
     config = replace(config, silent_vocal_code=vocal, silent_bgm_code=bgm)
+    for name in _SILENT_NOTES:
+        if name in notes and getattr(config, name) >= config.codebook_size:
+            raise CheckpointError(
+                f"{source}: its metadata entry '{name}' is {notes[name]}; codes end at"
+                f" {config.codebook_size - 1}"
+            )
     renderer = assign(
         FlowRenderer,
         config,

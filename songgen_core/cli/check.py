@@ -2,6 +2,7 @@
 
 import time
 from argparse import Namespace
+from dataclasses import dataclass
 from typing import Any
 
 from ..checking.held_out import HeldOut, read_requests
@@ -9,14 +10,16 @@ from ..checking.report import as_json, figures_of, song_as_json, table
 from ..checking.runner import LONGEST, Checked, check_model
 from ..codec import RenderOptions
 from ..errors import UserError
-from ..pipeline import SongPipeline
+from ..pipeline import SongPipeline, SongResult
 from ..seeds import check_seed
 from ..text.phone_tokens import PhoneLyrics
 from ..text.phonetics import LEXICON_NAME, Lexicon
 from .model import choose_model
 from .show import Console, duration_text
+from .song import memory_advice
 from .stopping import ctrl_c
 
+_STOPPED = 130  # exit code, as of any command that was stopped
 _LEFT_OUT = f"the model's folder has no {LEXICON_NAME}; give one with --lexicon"
 
 
@@ -34,8 +37,9 @@ def run(args: Namespace) -> int:
         if pipeline.plan is not None:
             console.note(pipeline.plan.summary)
         lexicon = lexicon or _lexicon_of(pipeline)
+        more = "" if pipeline.plan is None else "more --memory, "
         checked = check_model(
-            pipeline,
+            _Advised(pipeline, f"use {more}--low-memory or --dtype float16"),
             requests,
             lexicon=lexicon,
             seed=args.seed,
@@ -47,8 +51,20 @@ def run(args: Namespace) -> int:
     if not checked.songs:
         raise UserError(f"no song was made: {next(iter(checked.failed.values()))}")
     elapsed = time.perf_counter() - began
-    _report(console, pipeline, checked, None if lexicon else _LEFT_OUT, args.seed, elapsed)
-    return 0
+    _report(console, pipeline, checked, None if lexicon else _LEFT_OUT, args.seed, len(requests), elapsed)
+    return _STOPPED if checked.stopped else 0
+
+
+@dataclass(frozen=True)
+class _Advised:
+    """A pipeline whose lack of memory fails one song, not all."""
+
+    pipeline: SongPipeline
+    advice: str
+
+    def generate(self, *request: Any, **options: Any) -> SongResult:
+        with memory_advice(self.pipeline.device, self.advice):
+            return self.pipeline.generate(*request, **options)
 
 
 def _requests(args: Namespace) -> list[HeldOut]:
@@ -80,14 +96,16 @@ def _report(
     checked: Checked,
     no_vowels: str | None,
     seed: int,
+    total: int,
     elapsed: float,
 ) -> None:
     figures = figures_of(checked.songs, no_vowels)
-    total = len(checked.songs) + len(checked.failed)
     for name, reason in checked.failed.items():
         console.warn(f"{name} came to nothing: {reason}")
     for line in table(figures):
         console.say(line)
+    if checked.stopped:
+        console.note("stopped; the figures are of the songs made until then")
     console.say(
         f"{len(checked.songs)} of {total} songs made in {duration_text(elapsed)} on {pipeline.device}"
     )
@@ -100,6 +118,7 @@ def _report(
         "requests": total,
         "made": len(checked.songs),
         "failed": checked.failed,
+        "stopped": checked.stopped,
         "figures": as_json(figures),
         "songs": [song_as_json(song) for song in checked.songs],
         "warnings": console.warnings,

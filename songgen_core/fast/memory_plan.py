@@ -419,8 +419,8 @@ def describe(plan: MemoryPlan) -> str:
         lines.append(f"  up to {plan.most_candidates} songs can be written in one pass")
     if plan.layers_in_ram:
         lines.append(
-            f"  {_gb(plan.layers_in_ram)} GB of layers have no room: ComfyUI copies them at every step, which"
-            f" is slow, --memory refuses; all fits in {_gb(plan.needed)} GB"
+            f"  {_gb(plan.layers_in_ram)} GB of layers have no room: --memory refuses this, ComfyUI copies"
+            f" them at every step, which is slow; all fits in {_gb(plan.needed)} GB"
             + (f", or for {plan.longest_seconds:g} s of song" if plan.longest_seconds else "")
         )
     return "\n".join(lines)

@@ -31,7 +31,7 @@ class SongTask:
 
 
 class SongLoop(Protocol):
-    """Writes songs; yields all of them as they grow, the same objects every time.
+    """Writes songs; yields all of them as they grow, the same list every time.
 
     A loop may write them one after the other or side by side. A song gets the same codes either way, up to
     rounding. Raises UserError when the network overflows.

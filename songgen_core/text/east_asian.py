@@ -77,7 +77,9 @@ def kana_syllables(kana: str) -> list[Syllable]:
 
 def _with_small(syllable: Syllable, small: str) -> Syllable:
     """A kana and the small one behind it: ki + ya is K Y AA, shi + yu is SH UW, fu + a is F AA."""
-    glide = ("Y",) if small[0] == "Y" and syllable.onset[-1:] not in (("SH",), ("CH",), ("JH",)) else ()
+    # A second small kana only draws the vowel out.
+    takes_glide = syllable.onset[-1:] not in (("SH",), ("CH",), ("JH",), ("Y",))
+    glide = ("Y",) if small[0] == "Y" and takes_glide else ()
     return Syllable((*syllable.onset, *glide), _KANA_VOWELS[small[-1]])
 
 

@@ -19,9 +19,9 @@ _PLACES = ((1000, "qian"), (100, "bai"), (10, "shi"))
 
 def english_number(digits: str) -> list[str]:
     """Words of a number: "24" -> twenty four; 1100 to 1999 as years; over 12 digits, or "007", one by one."""
-    value = int(digits)
-    if len(digits) > 12 or digits != str(value):
+    if len(digits) > 12 or digits != str(int(digits)):
         return [_ONES[int(digit)] for digit in digits]
+    value = int(digits)
     if 1100 <= value < 2000:
         rest = ["hundred"] if value % 100 == 0 else ["oh"] * (value % 100 < 10) + _words(value % 100)
         return [*_words(value // 100), *rest]
@@ -37,9 +37,9 @@ def english_ordinal(digits: str) -> list[str]:
 
 def chinese_number(digits: str) -> list[str]:
     """Toneless pinyin: "24" -> er shi si. Over 9999, or "007", one by one."""
-    value = int(digits)
-    if len(digits) > 4 or digits != str(value) or value == 0:
+    if len(digits) > 4 or digits != str(int(digits)) or digits == "0":
         return [_DIGITS[int(digit)] for digit in digits]
+    value = int(digits)
     read: list[str] = []
     for place, name in _PLACES:
         digit, value = divmod(value, place)

@@ -150,7 +150,7 @@ def find_keywords(description: str) -> list[str]:
 def frames_per_beat(bpm: float) -> int:
     """Frames of the nearest tempo that the model knows; half and double time count as the same."""
     slowest, fastest = (FRAMES_PER_MINUTE / FRAMES_PER_BEAT[end] for end in (-1, 0))
-    bpm = max(bpm, 1.0)
+    bpm = min(max(bpm, 1.0), 1e4)
     while bpm < slowest * 0.96:
         bpm *= 2
     while bpm > fastest * 1.04:

@@ -15,7 +15,7 @@ from ..errors import CheckpointError
 from .east_asian import kana_syllables, pinyin_syllable
 from .letters import sound_out, spell_out
 from .numerals import chinese_number, english_number, english_ordinal
-from .syllables import CONSONANTS, PHONES, VOWELS, Syllable, syllabify
+from .syllables import CMU_PHONES, CONSONANTS, PHONES, VOWELS, Syllable, syllabify
 
 __all__ = ["CONSONANTS", "LEXICON_NAME", "PHONES", "VOWELS", "Lexicon", "Syllable"]
 
@@ -27,13 +27,14 @@ LONGEST_PHRASE = 4
 
 _PIECE = re.compile(
     r"(?P<number>\d+(?:,\d{3})*)(?:(?P<ordinal>st|nd|rd|th)\b)?"
-    r"|(?P<latin>[a-z\u00c0-\u024f\u0300-\u036f\u1e00-\u1eff']+)"
+    r"|(?P<latin>[a-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0300-\u036f\u1e00-\u1eff']+)"
     r"|(?P<han>[\u3005\u3007\u3400-\u9fff]+)|(?P<kana>[\u3041-\u3096\u30a1-\u30fa\u30fc]+)"
-    r"|(?P<sign>[&@+%])|(?P<other>[^\W\d_]+)",
+    r"|(?P<sign>[&@+%])|(?P<other>(?:(?![a-z\u3005\u3007\u3400-\u9fff\u3041-\u3096\u30a1-\u30fa])[^\W\d_])+)",
     re.IGNORECASE,
 )
 _SIGNS = {"&": "and", "@": "at", "+": "plus", "%": "percent"}
 _NOT_DECOMPOSED = str.maketrans({"ß": "ss", "æ": "ae", "ø": "o", "œ": "oe", "ł": "l", "đ": "d", "ı": "i"})
+_NOT_DECOMPOSED |= str.maketrans({"þ": "th", "ð": "th", "ŋ": "ng"})
 _ENDINGS = {"'ll": "AH L", "'re": "ER", "'ve": "V", "'d": "D", "'m": "M", "ing": "IH NG", "in": "IH N"}
 _VOICELESS = ("P", "T", "K", "F", "TH")
 _HISSING = ("S", "Z", "SH", "ZH", "CH", "JH")
@@ -62,10 +63,14 @@ class Lexicon:
             lines = gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()
             first, second, third = (lines.index(name) for name in SECTIONS)
             english = _pairs(lines[first + 1 : second])
+            if unknown := {phone for said in english.values() for phone in said.split()} - CMU_PHONES:
+                raise ValueError(f"unknown phones: {' '.join(sorted(unknown)[:5])}")
             syllables = _pairs(lines[second + 1 : third])
             phrases = _pairs(lines[third + 1 :])
         except (OSError, EOFError, ValueError, zlib.error) as error:
-            raise CheckpointError(f"{path} is no lexicon ({error}); get the model again") from error
+            raise CheckpointError(
+                f"{path} is no lexicon ({error}); use the {LEXICON_NAME} that comes with a model"
+            ) from error
         return cls(english, {char: name for name, chars in syllables.items() for char in chars}, phrases)
 
     def syllables(self, line: str) -> list[Syllable]:

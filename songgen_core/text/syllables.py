@@ -20,6 +20,7 @@ MAX_ONSET, MAX_CODA = 3, 2
 
 _DIPHTHONGS = {"AY": ("AA", "Y"), "AW": ("AA", "W"), "EY": ("EH", "Y"), "OW": ("AO", "W"), "OY": ("AO", "Y")}
 _NUCLEI = frozenset((*VOWELS, *_DIPHTHONGS))
+CMU_PHONES = _NUCLEI | frozenset(CONSONANTS)  # without stress marks
 _GLIDES = ("W", "Y")
 # Clusters that begin English words; any single consonant but NG does too.
 _CLUSTERS = frozenset(

@@ -84,11 +84,13 @@ def test_a_bug_is_no_failed_song() -> None:
         check_model(StandIn(()), REQUESTS[:1])
 
 
-def test_a_run_can_be_stopped() -> None:
+def test_a_run_can_be_stopped_and_keeps_what_it_made() -> None:
     singer = StandIn()
+    checked = check_model(singer, REQUESTS, cancelled=lambda: len(singer.seeds) == 2)
+    assert len(singer.seeds) == 2 and checked.stopped and 1 <= len(checked.songs) < len(REQUESTS)
+    assert checked.songs[0].request == REQUESTS[0]
     with pytest.raises(Cancelled):
-        check_model(singer, REQUESTS, cancelled=lambda: len(singer.seeds) == 1)
-    assert len(singer.seeds) == 1
+        check_model(singer, REQUESTS, cancelled=lambda: True)
 
 
 def test_figures_of_right_songs_and_of_wrong_ones() -> None:

@@ -171,6 +171,11 @@ def test_codes_of_silence_are_noted_in_the_file(tmp_path: Path) -> None:
     )
     with pytest.raises(CheckpointError, match="silent_bgm_code"):
         load_renderer(wrong)
+    beyond = save(
+        tmp_path / "beyond.safetensors", codec_state(), num_attention_heads="2", silent_vocal_code="99999"
+    )
+    with pytest.raises(CheckpointError, match="codes end at"):
+        load_renderer(beyond)
 
 
 def test_number_of_heads_is_noted_in_the_file(tmp_path: Path, renderer) -> None:

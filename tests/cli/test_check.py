@@ -102,5 +102,14 @@ def test_ctrl_c(check, instant, monkeypatch):
 
     monkeypatch.setattr(show._Lines, "show", press)
     done = check()
-    assert done.code == 130 and done.err.splitlines()[-1].startswith("songgen: stopped")
-    assert len(instant) == 1 and "tempo" not in done.out
+    assert done.code == 130 and "stopped; the figures are of the songs made until then" in done.err
+    assert len(instant) == 1 and "tempo" in done.out and "1 of 2 songs made" in done.out
+
+
+def test_a_song_that_has_no_room_fails_alone(check, monkeypatch):
+    def full(self, *args, **kwargs):
+        raise MemoryError("can't allocate memory")
+
+    monkeypatch.setattr(SongPipeline, "generate_candidates", full)
+    done = check()
+    assert done.code == 1 and "too little memory" in done.errors[0] and "--low-memory" in done.errors[0]

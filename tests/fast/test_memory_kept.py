@@ -231,8 +231,21 @@ def test_a_recording_is_read_while_no_other_network_is_there(in_turn, monkeypatc
     kept, _ = in_turn
     moved = []
     monkeypatch.setattr(nn.Module, "to", lambda self, *args: moved.append((self, args)) or self)
-    monkeypatch.setattr(kept.codec, "prompt_of", lambda *args, **kwargs: len(moved))
-    assert kept.prompt_of(None) == 3
+    source, cached, seen = object(), object(), []
+
+    def make_prompt(given, options, *, separator, encoders, cache, **rest):
+        if cache is not cached:
+            with pytest.raises(ZeroDivisionError):
+                encoders()
+        seen.append(len(moved))
+
+    monkeypatch.setattr("songgen_core.codec.make_prompt", make_prompt)
+    monkeypatch.setattr(kept.codec, "_placed_encoders", lambda *args: 1 / 0)
+    monkeypatch.setattr(kept.codec.readers, "fingerprint", lambda: "")
+    kept.prompt_of(source, cache=cached)
+    assert seen == [0], "a prompt of the cache needs no room"
+    kept.prompt_of(source)
+    assert seen == [0, 3]
     assert {id(m) for m, _ in moved} == {id(m) for m in (kept.lm, kept.codec.renderer, kept.codec.vae)}
     assert all(args == ("cpu",) for _, args in moved)
 

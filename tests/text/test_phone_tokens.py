@@ -183,3 +183,7 @@ def test_a_key_is_no_sentence():
     assert described.format() == "female, the key is f# minor, in d major."
     assert ["is followed by models that read phones" in line for line in described.warnings()] == [True, True]
     assert not is_key_tag("a minor mistake") and not is_key_tag("guitar in c major")
+
+
+def test_a_tempo_beyond_all_bounds_is_some_tempo():
+    assert len(find_keywords("the bpm is " + "9" * 400)) == 1

@@ -206,3 +206,26 @@ def test_a_file_comes_back_as_it_is(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="no lexicon"):
             Lexicon.read(path)
+
+
+@pytest.mark.parametrize("text", ["にゃゃゃ", "ツュュ", "きゃゃゃゃ", "ヴュュュ"])
+def test_small_kana_in_a_row_draw_the_vowel_out(text):
+    (syllable,) = Lexicon({}).syllables(text)
+    assert len(syllable.onset) <= 3
+
+
+def test_signs_between_letters_and_letters_behind_others_are_read_as_they_stand():
+    assert read("zorlunde × 2")[: len(read("zorlunde"))] == read("zorlunde")
+    assert read("яabc") == read("abc") and read("한글abc") == read("abc")
+    assert read("þorn") == "T-AO-R-N"
+
+
+def test_long_figures_are_read_one_by_one():
+    assert len(english_number("1" * 5000)) == len(chinese_number("1" * 5000)) == 5000
+
+
+def test_a_lexicon_with_other_phones_is_refused(tmp_path):
+    path = tmp_path / "lexicon.txt.gz"
+    path.write_bytes(gzip.compress(b"[english]\nhello HH AH0 L OW1\n[pinyin]\n[phrases]\n"))
+    with pytest.raises(CheckpointError, match="unknown phones: AH0 OW1"):
+        Lexicon.read(path)
