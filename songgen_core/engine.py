@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Literal, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -130,19 +130,7 @@ class ReferenceEngine:
     def check_memory(self, budget: float, device: torch.device) -> NoReturn:
         raise UserError("a budget of memory needs the engine 'auto'; choose it, or give no budget")
 
-    def plan(
-        self,
-        budget: float,
-        lm: LeLMConfig,
-        renderer: RendererConfig,
-        vae: OobleckConfig,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        weights: str | None = None,
-        low_memory: bool = False,
-        longest: float | None = None,
-    ) -> Planned:
+    def plan(self, budget: float, *networks: Any, device: torch.device, **wishes: Any) -> NoReturn:
         self.check_memory(budget, device)
 
 

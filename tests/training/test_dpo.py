@@ -1,6 +1,5 @@
 """Preference alignment: pairs that were judged, and a loss that tells them apart."""
 
-import gzip
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 from songgen_core.models.lelm import LeLM
-from songgen_core.text.bpe import load_tokenizers
 from training import preferences
 from training.dpo import (
     JudgedPairs,
@@ -25,26 +23,11 @@ from training.dpo import (
 from training.lm import make_lm
 from training.lm_batches import SongSource
 from training.preferences import WEIGHTS, Pair, PairOptions, draw_pairs, score
-from training.settings import read_settings
 from training.synth import Key, compose
 from training.synth.corpus import random_request
 
-SMOKE = Path(__file__).parents[2] / "training" / "smoke.yaml"
 OPTIONS = PairOptions(count=3, candidates=3, margin=0.001, group=2, patience=8)
 SECONDS = 2.0, 3.0
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> SongSource:
-    folder = tmp_path_factory.mktemp("words")
-    text = "[english]\nlove L AH V\n[pinyin]\nni 你\n[phrases]\n"
-    (folder / "lexicon.txt.gz").write_bytes(gzip.compress(text.encode()))
-    tokenizers = load_tokenizers(folder, "v2")
-    return SongSource(
-        lambda rng, seconds: random_request(rng, tokenizers.lyrics.lexicon, seconds),
-        tokenizers,
-        read_settings(SMOKE).lm(tokenizers),
-    )
 
 
 @pytest.fixture(scope="module")
