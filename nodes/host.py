@@ -103,6 +103,7 @@ class SongModel:
     renderer: ModelPatcher
     vae: ModelPatcher
     is_selftest: bool
+    is_mini: bool
     readers: Readers
     engine: Engine
     weights: str = WEIGHTS[0]

@@ -8,6 +8,7 @@ from comfy_api.v0_0_2 import io
 
 from ..songgen_core import VARIANTS, UserError
 from ..songgen_core.checkpoint.layout import (
+    MINI,
     ModelFiles,
     find_model,
     find_variant,
@@ -35,7 +36,10 @@ log = logging.getLogger("songgen")
 Networks = tuple[LeLM, TextTokenizers, FlowRenderer, OobleckVAE, torch.dtype]
 
 AUTO = "auto"
-LICENCE_NOTE = "Model weights are Tencent's, for research and education only; read their licence before use."
+LICENCE_NOTE = (
+    "Published model weights are Tencent's, for research and education only; read their licence before use."
+)
+MINI_NOTE = "mini is small and was taught by a synthesiser: simple songs, for trying out; it is free to use."
 NEVER, IF_MISSING = "never", "if missing"
 NOT_ACCEPTED, ACCEPTED = "not accepted", "I accept it: research and education only"
 FEATURES = {
@@ -158,6 +162,7 @@ class LoadLeVoModel(io.ComfyNode):
             renderer=host.managed(renderer),
             vae=host.managed(vae),
             is_selftest=files is None,
+            is_mini=files is not None and files.is_mini,
             readers=host.Readers(PromptReaders(files)),
             engine=quick,
             weights=weights,
@@ -172,11 +177,11 @@ def model_input() -> io.Input:
         io.Combo.Input,
         "model",
         options=models,
-        default=SELFTEST if models[0] in VARIANTS else models[0],
+        default=MINI if models[0] in VARIANTS else models[0],
         tooltip=(
-            "A model found under models/songgen or models/SongGeneration, or a published one to"
-            " download. 'selftest' needs no files and makes noise, not music: it only shows that"
-            f" everything works. {LICENCE_NOTE}"
+            "A model found under models/songgen or models/SongGeneration, a published one to download, or"
+            " 'mini', which comes with this pack: simple songs of up to a minute, at once, on any machine."
+            f" 'selftest' makes noise, to test with. {LICENCE_NOTE}"
         ),
     )
 
@@ -252,10 +257,11 @@ def _weights_input() -> io.Input:
 
 
 def model_choices() -> list[str]:
-    """Models that were found, published ones that were not, and the self-test model."""
+    """Models that were found, published ones that were not, the one of this pack, the self-test model."""
     found = list_models(host.model_roots())
     present = {published_of(path) for path in found.values()}
-    return [*found, *(name for name in VARIANTS if name not in present), SELFTEST]
+    others = [*(name for name in VARIANTS if name not in present), MINI, SELFTEST]
+    return list(dict.fromkeys([*found, *others]))
 
 
 def published_of(weights: Path) -> str | None:
@@ -264,7 +270,7 @@ def published_of(weights: Path) -> str | None:
 
 
 def check_model(model: str) -> str:
-    """`model`, or UserError unless it was found, is a published one or the self-test model."""
+    """`model`, or UserError unless it is one of `model_choices`, or a published one."""
     if str(model) not in VARIANTS and model not in (choices := model_choices()):
         raise UserError(
             f"model {str(model)[:80]!r} was not found; choose one of {', '.join(choices)}, or put it with"
@@ -299,7 +305,7 @@ def get_missing(variant: str, features: tuple[str, ...], accepted: bool, on_prog
 
 
 def files_of(model: str, variant: str) -> ModelFiles:
-    """Files of a model that was found under the model folders, and of no other. Raises UserError."""
+    """Files of a model under the model folders or of this pack, and of no other. Raises UserError."""
     roots = host.model_roots()
     host.check_choice("variant", variant, (AUTO, *VARIANTS))
     weights = list_models(roots).get(model) or (find_variant(model, roots) if model in VARIANTS else None)
@@ -338,6 +344,6 @@ def describe(model: host.SongModel) -> str:
     lines = [
         f"model: {model.name} ({precision}, {size / 1e9:.1f} GB)",
         f"longest song: {model.config.max_duration:g} s",
-        f"Attention: {NOTICE}" if model.is_selftest else LICENCE_NOTE,
+        f"Attention: {NOTICE}" if model.is_selftest else MINI_NOTE if model.is_mini else LICENCE_NOTE,
     ]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """A whole song without ComfyUI: python samples/generate_song.py MODEL LYRICS.txt song.flac
 
-MODEL is the folder of a song model, or "selftest" (random weights: noise).
+MODEL is the folder of a song model, or "mini", the small one that comes with the package.
 """
 
 import sys

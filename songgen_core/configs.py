@@ -46,6 +46,10 @@ class LeLMConfig:
     num_structures: int = 200  # rows of the structure table; only the first 14 are ever read
     rms_norm_eps: float = 1e-5
     cfg_scale: float = 1.5
+    # How it is best drawn from; None: as its generation is (`writing.default_sampling`).
+    temperature: float | None = None
+    top_k: int | None = None
+    repetition_window: int | None = None
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads:

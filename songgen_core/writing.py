@@ -4,7 +4,7 @@ Letters: K streams, T frames (25 per second).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -67,10 +67,12 @@ EMPTY_SONG = "the model ended the song before its first sound; try another seed 
 
 
 def default_sampling(config: LeLMConfig) -> SamplingOptions:
-    """Temperature and top-k that suit the model generation (the reference ties them to free memory)."""
-    if config.text_version == "v1":
-        return SamplingOptions(temperature=0.9, top_k=50, cfg_scale=config.cfg_scale)
-    return SamplingOptions(temperature=0.8, top_k=5000, cfg_scale=config.cfg_scale)
+    """What the model's own file says, else what suits its generation (the reference looks at free memory)."""
+    v1 = SamplingOptions(temperature=0.9, top_k=50, cfg_scale=config.cfg_scale)
+    v2 = SamplingOptions(temperature=0.8, top_k=5000, cfg_scale=config.cfg_scale)
+    names = "temperature", "top_k", "repetition_window"
+    own = {name: value for name in names if (value := getattr(config, name)) is not None}
+    return replace(v1 if config.text_version == "v1" else v2, **own)
 
 
 def check_duration(duration: float | None, config: LeLMConfig) -> int:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from songgen_core.checking.report import Figure, markdown
+
 from .export import Networks, hashes
 from .published import num_parameters
 from .settings import STAGES, Settings
 
 _TEMPLATE = Path(__file__).with_name("card.md")
+CHECK = "check.jsonl"
 _NO_MEASURES = {"step", "minutes", "schedule", "training"}
 
 
@@ -35,6 +38,7 @@ def make_card(folder: Path, networks: Networks, settings: Settings, origin: Orig
         commit=_commit(),
         lm_stage=origin.lm_stage,
         held_out=settings.held_out,
+        checked="\n".join(checked_rows(origin.logs / CHECK)),
         figures="\n".join(row for stage in STAGES for row in stage_rows(stage, origin.logs)),
         max_duration=f"{networks.lm.config.max_duration:g}",
         lyrics_length=networks.lm.config.lyrics_length,
@@ -55,6 +59,15 @@ def stage_rows(stage: str, logs: Path) -> list[str]:
         before = f"{first[measure]:.3g}" if measure in first else ""
         rows.append(f"{what} {measure} | {before} | {last[measure]:.3g} |")
     return rows
+
+
+def checked_rows(path: Path) -> list[str]:
+    """What `songgen check-model --json` measured, if its last line lies at `path`."""
+    if not path.exists():
+        return ["Not measured."]
+    report = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+    figures = [Figure(name=name, **figure) for name, figure in report["figures"].items()]
+    return [f"{report['made']} of {report['requests']} songs, seed {report['seed']}:", "", *markdown(figures)]
 
 
 def _parameters(networks: Networks) -> list[str]:

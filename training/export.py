@@ -22,6 +22,7 @@ from .published import dual_file, dual_notes, lm_file, mixed_file, settings_file
 
 # Names that `songgen_core.checkpoint.layout` looks at first for what they are.
 _LM, _DUAL, _MIXED, _VAE = (f"{stem}.safetensors" for stem in ("model", "septoken", "1rvq", "vae"))
+_PROMPTS = "auto_prompt.pt"
 CARD = "README.md"
 
 
@@ -40,11 +41,16 @@ class Networks:
 
 
 def write_checkpoint(
-    folder: Path, networks: Networks, lexicon: Path, make_card: Callable[[Path], str]
+    folder: Path,
+    networks: Networks,
+    lexicon: Path,
+    write_prompts: Callable[[Path], None],
+    make_card: Callable[[Path], str],
 ) -> None:
     """Write `folder`, all of it or nothing; one of that name is replaced.
 
-    `make_card` is asked for the model card when all other files lie in the folder that it gets.
+    `write_prompts` writes the file of stored prompts. `make_card` is asked for the model card when all other
+    files lie in the folder that it gets.
 
     Raises ValueError where a network does not fit the layout.
     """
@@ -57,6 +63,7 @@ def write_checkpoint(
         _save(hidden / _DUAL, dual_file(networks.renderer, networks.dual_encoder), notes)
         _save(hidden / _MIXED, mixed_file(networks.mixed_encoder))
         _save(hidden / _VAE, vae_file(networks.vae))
+        write_prompts(hidden / _PROMPTS)
         (hidden / CARD).write_text(make_card(hidden), encoding="utf-8")
 
 

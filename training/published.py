@@ -68,6 +68,7 @@ def settings_file(config: LeLMConfig) -> dict[str, Any]:
     rest = [f"{name}{end}" for name in ("rope_theta", "max_position_embeddings") for end in ("", "_sub")]
     if config.prompt_frames % FRAME_RATE:
         raise ValueError(f"prompt_frames is {config.prompt_frames}: no whole seconds")
+    sampling = {name: getattr(config, name) for name in ("temperature", "top_k", "repetition_window")}
     return {
         "max_dur": config.max_duration,
         "prompt_len": config.prompt_frames // FRAME_RATE,
@@ -89,6 +90,7 @@ def settings_file(config: LeLMConfig) -> dict[str, Any]:
             "delay": {"delays": list(config.delays), "flatten_first": 0, "empty_initial": 0},
         },
         "classifier_free_guidance": {"inference_coef": config.cfg_scale},
+        "sampling": {name: value for name, value in sampling.items() if value is not None},
         "fuser": {"sum": [], "prepend": ["description", "prompt_audio", "type_info"]},
         "conditioners": {
             "prompt_audio": _conditioner("qt_embedding", config.prompt_length),

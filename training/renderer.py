@@ -8,11 +8,14 @@ Letters: B batch, N frames of a window, C latent channels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
+from songgen_core.atomic import complete_or_nothing
 from songgen_core.configs import RendererConfig
 from songgen_core.layers.latent_norm import TRAINED_COUNT
 from songgen_core.models.flow_renderer import FlowRenderer
@@ -23,6 +26,7 @@ from .loop import Loss, Measure
 from .takes import Take
 
 PERIOD = 10  # frames after which a held note repeats
+_JOINT = "+"
 _TRACKS = (("vocal", "bgm"), ("vocal", "bgm"), ("vocal",), ("bgm",))
 
 
@@ -36,15 +40,33 @@ class Latents:
 
 @torch.inference_mode()
 def encode_takes(vae: OobleckVAE, takes: Sequence[Take]) -> list[Latents]:
-    """Latents' means of all takes, tracks together and alone."""
+    """Latents' means of all takes, tracks together and alone. In bfloat16: their errors are at -45 dB."""
     songs = []
-    for take in takes:
+    for take in tqdm(takes, desc="latents", mininterval=2):
         latents = {}
         for tracks in dict.fromkeys(_TRACKS):
-            mean, _ = vae.encode_distribution(take.sound(0, take.num_frames, tracks)[None])
-            latents[tracks] = mean[0].T.clone()
+            with torch.autocast("cpu", torch.bfloat16):
+                mean, _ = vae.encode_distribution(take.sound(0, take.num_frames, tracks)[None])
+            latents[tracks] = mean[0].float().T.clone()
         songs.append(Latents(torch.from_numpy(take.score.codes[1:]), latents))
     return songs
+
+
+def save_latents(path: Path, songs: Sequence[Latents], key: str) -> None:
+    """`key` tells what they were made from."""
+    rows = [{"codes": s.codes, **{_JOINT.join(k): t for k, t in s.latents.items()}} for s in songs]
+    with complete_or_nothing(path) as temporary:
+        torch.save({"key": key, "songs": rows}, temporary)
+
+
+def read_latents(path: Path, key: str) -> list[Latents] | None:
+    """None if there are none of that key."""
+    if not path.exists() or (state := torch.load(path, weights_only=True))["key"] != key:
+        return None
+    return [
+        Latents(row.pop("codes"), {tuple(name.split(_JOINT)): t for name, t in row.items()})
+        for row in state["songs"]
+    ]
 
 
 def make_renderer(config: RendererConfig, songs: Sequence[Latents], seed: int = 0) -> FlowRenderer:

@@ -1,5 +1,6 @@
 """The stages in their order: what each one needs, trains and leaves behind in the folder of a run."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
@@ -28,14 +29,24 @@ from .lm_batches import SongSource
 from .lm_measure import lm_measure
 from .loop import Loss, Measure, train
 from .preferences import draw_pairs
-from .renderer import Latents, encode_takes, make_renderer, renderer_loss, renderer_measure
+from .renderer import (
+    Latents,
+    encode_takes,
+    make_renderer,
+    read_latents,
+    renderer_loss,
+    renderer_measure,
+    save_latents,
+)
 from .settings import Settings, Stage
+from .stored_prompts import write_stored_prompts
 from .synth.corpus import random_request
 from .takes import Take, make_corpus
 from .tokenizers import encoder_loss, encoder_measure, make_encoder
 from .vae import make_vae, vae_loss, vae_measure
 
 _CODEC = ("renderer", "mixed_encoder", "dual_encoder", "vae")
+_STORED_PROMPTS = 3  # for each genre and language
 _HELD_OUT_SEED = 1_000_003  # songs that no stage trains on
 
 
@@ -74,9 +85,21 @@ class Run:
 
     @cached_property
     def latents(self) -> tuple[list[Latents], list[Latents]]:
-        """Of the corpus and of the held-out songs."""
+        """Of the corpus and of the held-out songs, kept on disk."""
         vae = self.finished("vae")
-        return encode_takes(vae, self.takes), encode_takes(vae, self.held_out)
+        settings = self.settings
+        data = self._finished_file("vae").read_bytes()
+        made_from = settings.seed, settings.corpus_minutes, settings.take_seconds, settings.held_out
+        key = hashlib.sha256(data + repr(made_from).encode()).hexdigest()
+        both = []
+        for name in ("takes", "held_out"):
+            file = self.folder / f"{name}.latents.pt"
+            songs = read_latents(file, key)
+            if songs is None:
+                songs = encode_takes(vae, getattr(self, name))
+                save_latents(file, songs, key)
+            both.append(songs)
+        return both[0], both[1]
 
     def _vae(self) -> dict[str, float]:
         stage = self.settings.stages["vae"]
@@ -147,7 +170,9 @@ class Run:
         origin = Origin(self.folder, self.settings.file, stage)
         folder = self.folder / self.settings.name
         card = partial(make_card, networks=networks, settings=self.settings, origin=origin)
-        write_checkpoint(folder, networks, self.lexicon_file, card)
+        source = SongSource(self.make_request, self._tokenizers, self._lm_config)
+        prompts = partial(write_stored_prompts, source=source, count=_STORED_PROMPTS)
+        write_checkpoint(folder, networks, self.lexicon_file, prompts, card)
         return {"megabytes": sum(size for size, _ in hashes(folder).values()) / 1e6}
 
     @cached_property

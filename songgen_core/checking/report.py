@@ -96,6 +96,18 @@ def table(figures: Sequence[Figure]) -> list[str]:
     return lines
 
 
+def markdown(figures: Sequence[Figure]) -> list[str]:
+    """The table of a model card."""
+    lines = ["| Figure | Value | 95 % interval | Songs |", "| --- | ---: | --- | ---: |"]
+    for figure in figures:
+        if figure.value is None:
+            lines.append(f"| {figure.about} | not available: {figure.reason} | | |")
+            continue
+        value, low, high = (_text(figure, number) for number in (figure.value, figure.low, figure.high))
+        lines.append(f"| {figure.about} | {value} | {f'{low} to {high}' if low else ''} | {figure.songs} |")
+    return lines
+
+
 def as_json(figures: Sequence[Figure]) -> dict[str, dict[str, Any]]:
     """Name -> figure; one that is missing has the value null and a reason."""
     return {figure.name: {k: v for k, v in asdict(figure).items() if k != "name"} for figure in figures}

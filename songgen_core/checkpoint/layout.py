@@ -29,6 +29,9 @@ from .keymaps import LM_PREFIX
 Kind = Literal["lm", "fused_lm", "codec", "mixed_codec", "vae", "separator", "presets"]
 SharedKind = Literal["codec", "mixed_codec", "vae", "separator", "presets"]
 
+MINI = "mini"  # the small model that comes with this package; its folder holds everything it needs
+MINI_FOLDER = Path(__file__).parents[1] / MINI
+
 _SEARCH_DEPTH, _MAX_FOLDERS = 4, 2000  # a root that is no model folder (a whole disk) must not stall us
 _LM_SIGN = "transformer2.model.layers.0.self_attn.q_proj.weight"
 _UPSAMPLING = re.compile(
@@ -88,6 +91,11 @@ class ModelFiles(SharedFiles):
     config: Path | None  # None: sizes of the published variant named `variant`
     variant: str | None
     tokenizer: Path | None  # a folder; None is the Qwen2 tokenizer that comes with this package
+
+    @property
+    def is_mini(self) -> bool:
+        """Whether it is the model that comes with this package."""
+        return self.weights.parent == MINI_FOLDER
 
 
 def identify(path: Path) -> Kind | None:
@@ -197,7 +205,7 @@ def _list_folder(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def find_model(name: str | Path, roots: Sequence[Path] = (), variant: str | None = None) -> ModelFiles:
-    """Files of the model `name`: one found under `roots`, or a path to its folder or weight file.
+    """Files of the model `name`: one found under `roots`, a path to its folder or weight file, or "mini".
 
     `variant` names the published variant where no config.yaml lies beside the weights, and overrides one
     that does. Raises CheckpointError that says what is missing and where it was looked for.
@@ -232,6 +240,8 @@ def _find_weights(name: str | Path, roots: Sequence[Path]) -> Path:
     models = list_models(roots)
     if str(name) in models:
         return models[str(name)]
+    if name == MINI:  # a folder of that name is ./mini
+        return _only_model(MINI_FOLDER)
     path = Path(os.path.expanduser(name))
     if os.path.isfile(path):
         return path
@@ -241,9 +251,7 @@ def _find_weights(name: str | Path, roots: Sequence[Path]) -> Path:
         return unfit  # which the caller explains
     known = ", ".join(models) or "none"
     looked = ", ".join(map(str, roots)) or "no folder"
-    raise CheckpointError(
-        f"no model '{name}'; found {known} in {looked}. Give a name, a folder or 'selftest'"
-    )
+    raise CheckpointError(f"no model '{name}'; found {known} in {looked}. Give a name, a folder or '{MINI}'")
 
 
 def _only_model(folder: Path) -> Path:

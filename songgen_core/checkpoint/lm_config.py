@@ -123,6 +123,7 @@ def read_lm_config(
         num_structures=rows.structure,
         codebook_size=lm.whole("code_size", 1024),
         cfg_scale=root.section("classifier_free_guidance").number("inference_coef", 1.5),
+        **_sampling(root),
     )
     _check_tables(config, vocab_size, path)
     return config
@@ -192,6 +193,21 @@ def _delays(root: _Section, lm: _Section) -> tuple[int, ...]:
     if not isinstance(delays, list) or len(delays) != 3 or not all(_is_delay(d) for d in delays):
         raise delay.error("delays", f"is {delays!r}, not three whole numbers of frames")
     return tuple(delays)
+
+
+def _sampling(root: _Section) -> dict[str, Any]:
+    """A section of our own, which published files lack: how the model is best drawn from."""
+    if "sampling" not in root.values:
+        return {}
+    section = root.section("sampling")
+    limits = {"temperature": 10.0, "top_k": _MAX_SIZE, "repetition_window": 10_000}
+    for key, value in section.values.items():
+        if key not in limits:
+            raise section.error(key, f"is unknown; known are {', '.join(limits)}")
+        kinds = (int, float) if key == "temperature" else (int,)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 <= value <= limits[key]:
+            raise section.error(key, f"is {value!r}, not a number from 0 to {limits[key]:g}")
+    return dict(section.values)
 
 
 def _is_delay(value: object) -> bool:

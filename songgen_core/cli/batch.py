@@ -25,6 +25,8 @@ def run(args: Namespace) -> int:
     console = Console(args)
     settings, lines = Settings.of(args), read_songs(args.songs, _defaults(args))
     chosen = choose_model(args)
+    if chosen.advice:
+        console.note(chosen.advice)
     batch = _Batch(console, chosen, settings, Record(args.folder), args.overwrite)
     try:
         with console.library_warnings():

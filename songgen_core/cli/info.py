@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import __version__
 from ..checkpoint.convert import check_complete
 from ..checkpoint.files import WEIGHT_SUFFIXES, read_state_dict
-from ..checkpoint.layout import Kind, ModelFiles, SharedKind, find_model, identify, list_models
+from ..checkpoint.layout import MINI_FOLDER, Kind, ModelFiles, SharedKind, find_model, identify, list_models
 from ..checkpoint.load_model import language_model_config
 from ..configs import VARIANTS, LeLMConfig
 from ..devices import choose_device
@@ -157,6 +157,7 @@ def _machine(roots: list[Path]) -> dict[str, Any]:
         "memory_bytes": _memory(device),
         "folders": [str(root) for root in roots],
         "models": [_found(name, path, roots) for name, path in list_models(roots).items()],
+        "built_in": describe_model(str(MINI_FOLDER), []),
         "variants": {
             name: {
                 "languages": list(variant.languages),
@@ -198,6 +199,8 @@ def _show_machine(console: Console, report: dict[str, Any]) -> None:
         console.say(f"  {model['name']}: {model['path']}, {size_text(model['bytes'])}, {_ability(model)}")
     if not report["models"]:
         console.say("  no model there; put a folder with model.pt and config.yaml into one of them")
+    mini = report["built_in"]
+    console.say(f"  {mini['name']}: comes with SongGen, {mini['max_seconds']:g} s at most")
     console.say("published variants:")
     for name, variant in report["variants"].items():
         languages = ", ".join(variant["languages"])

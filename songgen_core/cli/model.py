@@ -5,7 +5,7 @@ from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint.layout import find_model, list_models
+from ..checkpoint.layout import MINI, find_model, list_models
 from ..checkpoint.load_model import language_model_config
 from ..configs import LeLMConfig
 from ..devices import choose_device, choose_dtype
@@ -17,6 +17,9 @@ from ..selftest import LM_CONFIG, NOTICE, SELFTEST
 from ..text.bpe import QWEN2_FOLDER
 
 MODELS_VARIABLE = "SONGGEN_MODELS"
+MINI_NOTE = (
+    "no model is installed: mini sings, the small one that comes with SongGen; 'songgen download' gets others"
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,12 @@ class ChosenModel:
     weights: str | None
     memory: float | None
     config: LeLMConfig
+    is_fallback: bool
+
+    @property
+    def advice(self) -> str | None:
+        """What to say to somebody who named no model and has none."""
+        return MINI_NOTE if self.is_fallback else None
 
     @property
     def notice(self) -> str | None:
@@ -72,10 +81,13 @@ class ChosenModel:
 
 
 def choose_model(args: Namespace) -> ChosenModel:
-    """The model that the options name, else the only one there is. Raises UserError, CheckpointError."""
+    """The model that the options name, else the only one there is, else the one that comes with SongGen.
+
+    Raises UserError, CheckpointError.
+    """
     choose_dtype(choose_device(args.device), args.dtype)
     roots = model_folders(args.models_dir)
-    name = args.model or the_only_model(roots)
+    name = args.model or the_only_model(roots, is_asked_for=bool(args.models_dir))
     if name == SELFTEST:
         if args.variant is not None:
             raise UserError(f"--variant {args.variant} does not go with the self-test model; leave it out")
@@ -94,6 +106,7 @@ def choose_model(args: Namespace) -> ChosenModel:
         args.weights,
         args.memory,
         config,
+        is_fallback=args.model is None and name == MINI and MINI not in list_models(roots),
     )
 
 
@@ -108,14 +121,19 @@ def model_folders(given: list[Path] | None) -> list[Path]:
     return [Path(p) for p in listed.split(os.pathsep) if p] or [Path("models")]
 
 
-def the_only_model(roots: list[Path]) -> str:
-    """The name of the model under `roots`. Raises CheckpointError unless there is exactly one."""
+def the_only_model(roots: list[Path], is_asked_for: bool) -> str:
+    """The name of the model under `roots`; "mini" where none is and none `is_asked_for` there.
+
+    Raises CheckpointError.
+    """
     models, looked = list_models(roots), ", ".join(map(str, roots))
     if len(models) == 1:
         return next(iter(models))
     if models:
         raise CheckpointError(f"several models lie in {looked}; choose one with --model: {', '.join(models)}")
-    raise CheckpointError(
-        f"no song model lies in {looked}; put a folder with model.pt and config.yaml there, or say where"
-        " it is with --model or --models-dir (--model selftest runs without one, but makes noise)"
-    )
+    if is_asked_for:
+        raise CheckpointError(
+            f"no song model lies in {looked}; put a folder with model.pt and config.yaml there, or say where"
+            f" it is with --model or --models-dir (--model {MINI} is the small one that comes with SongGen)"
+        )
+    return MINI

@@ -17,7 +17,6 @@ WEIGHTS = ("native", "int8", "fp8", "int4")
 SAMPLING = ("temperature", "top_k", "top_p", "cfg_scale", "repetition_window")
 
 _SING_EXAMPLE = 'songgen sing lyrics.txt -o song.flac --tags "female, pop, piano, the bpm is 110" --seed 1'
-_NO_MODEL = "without one, --model selftest makes noise on any machine"
 
 
 class UsageError(Exception):
@@ -221,7 +220,9 @@ def _add_rendering_options(parser: argparse.ArgumentParser) -> None:
 def _add_model_options(parser: argparse.ArgumentParser, *, with_engine: bool = True) -> None:
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--model", metavar="NAME", help=f"name, folder or file (default: the only one found); {_NO_MODEL}"
+        "--model",
+        metavar="NAME",
+        help="name, folder or file (default: the only one found, else mini, which comes with SongGen)",
     )
     _add_models_dir(model)
     model.add_argument(

@@ -48,6 +48,8 @@ def run(args: Namespace) -> int:
     for warning in dict.fromkeys(w for r in requests for w in r.check(overwrite=args.overwrite)):
         console.warn(warning)
     chosen = choose_model(args)
+    if chosen.advice:
+        console.note(chosen.advice)
     if request.prompt is not None:
         request.prompt.check_files(chosen.readers(), request.lyrics)
     for warning in request.check_length(chosen.config):

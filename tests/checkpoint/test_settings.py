@@ -18,6 +18,8 @@ from checkpoint_cases import (
 from songgen_core.checkpoint.lm_config import detect_text_version, published_lm_config, read_lm_config
 from songgen_core.configs import VARIANTS
 from songgen_core.errors import CheckpointError
+from songgen_core.generation.sampling import SamplingOptions
+from songgen_core.writing import default_sampling
 
 pytestmark = needs_goldens
 QWEN_VOCAB = 151643
@@ -168,6 +170,25 @@ def test_optional_fields_have_the_defaults_of_the_reference(tmp_path: Path) -> N
     assert (config.max_position_embeddings, config.max_position_embeddings_sub) == (8196, 10000)
     assert (config.lyrics_length, config.description_length) == (300, 300)
     assert (config.delays, config.codebook_size, config.cfg_scale) == ((0, 1, 2), 1024, 1.5)
+
+
+def test_a_model_may_say_how_it_is_drawn_from(tmp_path: Path) -> None:
+    own = {"temperature": 0.5, "top_k": 40, "repetition_window": 0}
+    config = read_settings(tmp_path, {**lm_settings(), "sampling": own})
+    cfg_scale = lm_settings()["classifier_free_guidance"]["inference_coef"]
+    assert default_sampling(config) == SamplingOptions(cfg_scale=cfg_scale, **own)
+    config = read_settings(tmp_path, {**lm_settings(), "sampling": {"temperature": 0}})
+    assert default_sampling(config) == SamplingOptions(temperature=0, top_k=5000, cfg_scale=cfg_scale)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("temperature", -1), ("temperature", "hot"), ("top_k", 2.5), ("repetition_window", True), ("top_q", 1)],
+)
+def test_sampling_that_is_none(key: str, value: object, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=rf"'sampling\.{key}' is ") as caught:
+        read_settings(tmp_path, {**lm_settings(), "sampling": {key: value}})
+    one_line(caught.value)
 
 
 def test_numbers_that_yaml_takes_for_texts(tmp_path: Path) -> None:

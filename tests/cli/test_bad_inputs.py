@@ -302,7 +302,7 @@ def test_several_models_and_none(run, lyrics, models):
     Path("none").mkdir()
     for folder, words in {
         models: ("several models", "choose one with --model: second, tiny"),
-        "none": ("no song model lies in none", "put a folder", "--model selftest"),
+        "none": ("no song model lies in none", "put a folder", "--model mini"),
     }.items():
         check(run("sing", lyrics, "-o", "out/song.flac", "--models-dir", folder), USER, words)
 

@@ -197,6 +197,22 @@ def test_the_only_model_is_taken_without_asking(run, lyrics, models, monkeypatch
     assert done.json["model"] == "tiny"
 
 
+def test_mini_sings_where_no_model_is_installed(run, lyrics):
+    done = run("sing", lyrics, "-o", "a.flac", "--duration", 1, "--steps", 1, "--json", "--seed", 1)
+    assert done.code == 0 and done.json["model"] == "mini"
+    assert "no model is installed: mini sings" in done.err and NOTICE not in done.err
+    named = run("sing", lyrics, "-o", "b.flac", "--duration", 1, "--steps", 1, "--json", "--model", "mini")
+    assert named.json["model"] == "mini" and "no model is installed" not in named.err
+
+
+def test_a_model_of_ones_own_may_be_called_mini(run, lyrics, models):
+    (models / "tiny").rename(models / "mini")
+    (models / "tiny").symlink_to(models / "mini")
+    own = run("info", "mini", "--models-dir", models, "--json").json
+    assert own["path"] == str(models / "mini" / "model.pt") or own["path"].startswith(str(models))
+    assert run("info", "mini", "--json").json["path"].endswith("songgen_core/mini/model.safetensors")
+
+
 def press_ctrl_c(monkeypatch, stage: str, times: int) -> None:
     """Press it when the stage is first reported."""
     left = [times]

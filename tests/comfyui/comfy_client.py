@@ -166,8 +166,10 @@ def as_oldest(prompt: Prompt) -> Prompt:
 
 
 def quick(prompt: Prompt) -> Prompt:
-    """Two seconds of song, two steps of diffusion."""
+    """Two seconds of song, two steps of diffusion, by the model that needs no time at all."""
     for node in prompt.values():
+        if node["inputs"].get("model") == "mini":
+            node["inputs"]["model"] = "selftest"
         for key, value in {"duration": 2.0, "steps": 2}.items():
             if key in node["inputs"]:
                 node["inputs"][key] = value

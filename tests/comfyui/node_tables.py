@@ -17,7 +17,7 @@ MOST_CHOICES = 14
 LONGEST_DEFAULT = 60
 # Combos that list what is on the disk, which differs from one install to the next.
 ON_THE_DISK = {
-    "model": ("the first model found, else `selftest`", "models found, published variants, `selftest`"),
+    "model": ("the first model found, else `mini`", "models found, published variants, `mini`, `selftest`"),
     "file": ("the first file found", "files found"),
 }
 INTRODUCTION = """# Nodes

@@ -125,7 +125,7 @@ def test_models_are_found_under_both_folders_and_a_users_own(in_comfyui):
         open(os.path.join(folder, "model.pt"), "w").close()
     load = nodes["LoadLeVoModel"]
     (options,) = [i.options for i in load.define_schema().inputs if i.id == "model"]
-    assert options == ["model-in-own", "model-in-SongGeneration", *VARIANTS, "selftest"]
+    assert options == ["model-in-own", "model-in-SongGeneration", *VARIANTS, "mini", "selftest"]
     assert load.fingerprint_inputs("model-in-own", "auto", "auto")  # a message: codec and VAE are missing
     assert "model-in-own" not in message(load.execute, "/etc/passwd", "auto", "auto").split(";")[0]
     assert message(load.execute, "model-in-own", "auto", "auto")

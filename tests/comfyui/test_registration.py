@@ -87,7 +87,7 @@ def test_an_example_can_be_opened_as_a_template(comfy, name):
 
 def test_published_models_are_offered_without_model_files(object_info):
     _, model = object_info["SongGenLoadLeVoModel"]["input"]["required"]["model"]
-    assert model["options"] == [*VARIANTS, "selftest"] and model["default"] == "selftest"
+    assert model["options"] == [*VARIANTS, "mini", "selftest"] and model["default"] == "mini"
 
 
 def test_the_licence_is_shown_before_a_download(object_info):

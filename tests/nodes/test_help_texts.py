@@ -24,7 +24,7 @@ NODE_IDS = sorted(TEXTS["en"])
 # What stands in inputs; ckpt and demucs are a folder and a package.
 VALUES = {
     *chain(OUTPUTS, VARIANTS, FORMATS, DTYPES, ENGINES, WEIGHTS, visuals.STYLES, covers.STYLES, cuts.ORDERS),
-    *("selftest", "auto", "any", "zh", "en", "srt", "lrc", "ckpt", "demucs"),
+    *("mini", "selftest", "auto", "any", "zh", "en", "srt", "lrc", "ckpt", "demucs"),
 }
 CODE = r"`([a-z][a-z0-9_]*)`"
 NAMED = {"zh": "“([^”]+)”", "ja": "「([^」]+)」"}  # nodes, inputs and outputs; in English inputs are code

@@ -12,16 +12,22 @@ from safetensors import safe_open
 
 from songgen_core.checkpoint.layout import find_model
 from songgen_core.checkpoint.load_model import load_networks, load_prompt_encoders
+from songgen_core.errors import UserError
 from songgen_core.models.codec_encoder import CodecEncoder
 from songgen_core.pipeline import SongPipeline
+from songgen_core.prompts.readers import PromptReaders
 from songgen_core.text.bpe import load_tokenizers
-from training.card import Origin, make_card, stage_rows
+from songgen_core.text.phonetics import Lexicon
+from training.card import Origin, checked_rows, make_card, stage_rows
+from training.codes import FIRST_HEARD
 from training.export import CARD, Networks, hashes, write_checkpoint
 from training.factors import plain
 from training.lm import make_lm
+from training.lm_batches import SongSource
 from training.published import join_codebooks, settings_file
 from training.renderer import encode_takes, make_renderer
 from training.settings import Settings, read_settings
+from training.stored_prompts import write_stored_prompts
 from training.synth.corpus import random_request
 from training.takes import make_corpus
 from training.tokenizers import make_encoder
@@ -83,6 +89,19 @@ def networks(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Ne
     return untrained(settings, lexicon_in(tmp_path_factory.mktemp("words")))
 
 
+def stored_prompts(networks: Networks, lexicon: Path, file: Path) -> None:
+    tokenizers = load_tokenizers(lexicon.parent, "v2")
+    words = Lexicon.read(lexicon)
+    source = SongSource(
+        lambda rng, seconds: random_request(rng, words, seconds), tokenizers, networks.lm.config
+    )
+    write_stored_prompts(file, source, 2)
+
+
+def nothing(file: Path) -> None:
+    file.write_bytes(b"no prompts")
+
+
 @pytest.fixture(scope="module")
 def folder(settings: Settings, networks: Networks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("run")
@@ -94,12 +113,32 @@ def folder(settings: Settings, networks: Networks, tmp_path_factory: pytest.Temp
     card = partial(
         make_card, networks=networks, settings=settings, origin=Origin(home, "smoke.yaml", "extend")
     )
-    write_checkpoint(home / "mini", networks, lexicon_in(home / "words"), card)
+    lexicon = lexicon_in(home / "words")
+    write_checkpoint(home / "mini", networks, lexicon, partial(stored_prompts, networks, lexicon), card)
     return home / "mini"
 
 
 def in_half(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.half().float() if tensor.ndim > 1 else tensor
+
+
+def test_a_check_is_told_on_the_card(folder: Path, tmp_path: Path) -> None:
+    assert "Not measured." in (folder / CARD).read_text(encoding="utf-8")
+    common = {"unit": "share", "low": None, "high": None, "reason": None}
+    figures = {
+        "tempo_right": {**common, "about": "tempo", "value": 0.875, "low": 0.8, "high": 0.95, "songs": 8},
+        "key_exact": {**common, "about": "key", "value": None, "songs": 0, "reason": "none was asked for"},
+    }
+    report = {"made": 8, "requests": 64, "seed": 3, "figures": figures}
+    (tmp_path / "check.jsonl").write_text("a warning\n" + json.dumps(report) + "\n", encoding="utf-8")
+    assert checked_rows(tmp_path / "check.jsonl") == [
+        "8 of 64 songs, seed 3:",
+        "",
+        "| Figure | Value | 95 % interval | Songs |",
+        "| --- | ---: | --- | ---: |",
+        "| tempo | 87.5 % | 80.0 % to 95.0 % | 8 |",
+        "| key | not available: none was asked for | | |",
+    ]
 
 
 def test_networks_come_back(folder: Path, networks: Networks) -> None:
@@ -193,7 +232,7 @@ def test_card_tells_figures_and_hashes(folder: Path, settings: Settings) -> None
     assert "| pretrain | 9 | 3 | tempo_right |  | 1 |" in card
     assert "| loss" not in card and "| schedule" not in card
     found = hashes(folder)
-    assert CARD not in found and len(found) == 6
+    assert CARD not in found and len(found) == 7
     for name, (size, sha) in found.items():
         assert f"| {name} | {size:,} | `{sha}` |" in card
     assert stage_rows("extend", folder.parent) == []
@@ -207,23 +246,35 @@ def test_the_checkpoint_sings(folder: Path) -> None:
     assert song.model == "mini"
 
 
+def test_prompts_are_stored_by_genre_and_language(folder: Path) -> None:
+    readers = PromptReaders(find_model(folder))
+    pop, same, rock = (readers.preset(genre, "en", 1).codes for genre in ("Pop", "pop", "Rock"))
+    config = read_settings(SMOKE).lm(load_tokenizers(folder, "v2"))
+    assert pop.shape == (1, 3, config.prompt_frames) and torch.equal(pop, same)
+    assert not torch.equal(pop, rock)
+    assert pop[0, 0].min() >= FIRST_HEARD  # what is heard is no code that songs are written in
+    assert readers.preset("Ballad", "zh", 1).codes[0, 0].max() < config.codebook_size
+    with pytest.raises(UserError, match="'Jazz' has no stored prompts; use one of Pop, Rock"):
+        readers.preset("Jazz", "en", 1)
+
+
 def test_what_cannot_be_written_leaves_what_was_there(
     folder: Path, networks: Networks, tmp_path: Path
 ) -> None:
     lexicon = lexicon_in(tmp_path / "words")
     target = tmp_path / "mini"
-    write_checkpoint(target, networks, lexicon, lambda folder: "first")
+    write_checkpoint(target, networks, lexicon, nothing, lambda folder: "first")
     with torch.no_grad():
         table = networks.lm.code_embeddings[0].weight
         before = table[0, 0].item()
         table[0, 0] = 1e6
         try:
             with pytest.raises(ValueError, match=r"code_embeddings.0.weight has values of up to 1e\+06"):
-                write_checkpoint(target, networks, lexicon, lambda folder: "second")
+                write_checkpoint(target, networks, lexicon, nothing, lambda folder: "second")
         finally:
             table[0, 0] = before
     assert (target / CARD).read_text() == "first"
-    write_checkpoint(target, networks, lexicon, lambda folder: "third")
+    write_checkpoint(target, networks, lexicon, nothing, lambda folder: "third")
     assert (target / CARD).read_text() == "third"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mini", "words"]
 

@@ -40,12 +40,14 @@ _STRUCTURES = (
     ("verse", "inst", "chorus", "outro"),
     ("verse", "chorus", "bridge", "chorus"),
     ("verse", "chorus", "verse", "chorus"),
+    ("verse", "chorus", "verse", "chorus", "outro"),
+    ("intro", "verse", "chorus", "inst", "verse", "chorus", "outro"),
 )
 _SHORT_BARS = 2
 _ROOM_FOR_MEDIUM = 4  # bars per section from which on instrumental ones may be longer
 _CHINESE_SHARE = 0.35
 _COMMON_SHARE = 0.5
-_FEWEST, _MOST = 3, 8  # syllables of a line
+_FEWEST, _MOST = 3, 13  # syllables of a line
 _LONGEST_WORD = 4  # syllables
 _TOLD = 0.7  # how often each part of a style is told, if anything is
 _NOTHING_TOLD = 0.1
