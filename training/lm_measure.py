@@ -15,6 +15,7 @@ from songgen_core.configs import FRAME_RATE
 from songgen_core.engine import load_engine
 from songgen_core.generation.conditions import make_conditions
 from songgen_core.generation.delay import DelayedStreams
+from songgen_core.generation.sampling import SamplingOptions
 from songgen_core.generation.songs import SongTask
 from songgen_core.models.lelm import LeLM
 from songgen_core.text.phonetics import PHONES
@@ -59,10 +60,18 @@ def longest_of(seconds: float) -> int:
 
 
 @torch.inference_mode()
-def write(lm: LeLM, source: SongSource, requests: Sequence[Request], longest: int, seed: int) -> list[Tensor]:
+def write(
+    lm: LeLM,
+    source: SongSource,
+    requests: Sequence[Request],
+    longest: int,
+    seed: int,
+    sampling: SamplingOptions | None = None,
+) -> list[Tensor]:
     """Codes [K, T] of each request, T at most `longest`; songs that the model ended are shorter.
 
-    `lm` has ordinary tables. Songs are written side by side, the n-th with the seed `seed` + n.
+    `lm` has ordinary tables. Songs are written side by side, the n-th with the seed `seed` + n, with the
+    model's own sampling if none is given.
     """
     config = lm.config
     tasks = []
@@ -72,7 +81,7 @@ def write(lm: LeLM, source: SongSource, requests: Sequence[Request], longest: in
         tasks.append(SongTask(conditions, longest, torch.Generator().manual_seed(seed + number)))
     loop = load_engine("auto").song_loop(lm, _DEVICE)
     songs: list[DelayedStreams] = []
-    for grown in loop(lm, tasks, default_sampling(config), dtype=torch.float32, device=_DEVICE):
+    for grown in loop(lm, tasks, sampling or default_sampling(config), dtype=torch.float32, device=_DEVICE):
         songs = grown
     return [song.codes()[0] for song in songs]
 

@@ -1,7 +1,7 @@
 """Pairs of songs for the preference stage: the model's own best and worst for a request, by their codes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from songgen_core.atomic import complete_or_nothing
 from songgen_core.generation.conditions import make_conditions
 from songgen_core.models.lelm import Conditions, LeLM
 from songgen_core.text.request import prompt_texts
+from songgen_core.writing import default_sampling
 
 from .factors import plain
 from .lm_batches import SongSource
@@ -37,13 +38,15 @@ class PairOptions:
     """How pairs are drawn.
 
     count of pairs; candidates: songs for each request; margin: by how much the best must be better than the
-    worst. Some requests give no pair: after `patience` times `count` of them it is over.
+    worst. temperature: at which they are drawn, None is the model's own. Some requests give no pair: after
+    `patience` times `count` of them it is over.
     """
 
     count: int = 200
     held_out: int = 32
     candidates: int = 4
     margin: float = 0.15
+    temperature: float | None = None
     group: int = 4  # requests that are written side by side
     patience: int = 4
 
@@ -104,7 +107,10 @@ def _pairs_of(
         requests.append(source.make_request(rng, float(rng.uniform(*seconds))))
     longest = longest_of(seconds[1])
     asked = [request for request in requests for _ in range(options.candidates)]
-    songs = write(lm, source, asked, longest, 1_000 * seed + numbers[0] * options.candidates)
+    sampling = default_sampling(lm.config)
+    if options.temperature is not None:
+        sampling = replace(sampling, temperature=options.temperature)
+    songs = write(lm, source, asked, longest, 1_000 * seed + numbers[0] * options.candidates, sampling)
     pairs = []
     for place, request in enumerate(requests):
         own = songs[place * options.candidates : (place + 1) * options.candidates]

@@ -123,9 +123,13 @@ def renderer_loss(
 
 
 def flow_error(renderer: FlowRenderer, clean: Tensor, condition: Tensor, rng: np.random.Generator) -> Tensor:
-    """Mean squared error of the velocity towards `clean` [B, N, C] (normalised), at random flow times."""
+    """Mean squared error of the velocity towards `clean` [B, N, C] (normalised), at random flow times.
+
+    Early times are drawn more often: there the sound comes from the codes alone. Close to the end the error
+    is that of the noise, which no longer matters.
+    """
     noise = torch.from_numpy(rng.standard_normal(clean.shape, np.float32))
-    t = torch.from_numpy(rng.random(len(clean), np.float32))
+    t = torch.from_numpy(rng.random(len(clean), np.float32) ** 2)
     known = int(rng.integers(1, clean.shape[1] // 2)) if rng.random() < 0.4 else 0
     context = torch.cat([clean[:, :known], torch.zeros_like(clean[:, known:])], dim=1)
     keep = 1 - renderer.config.sigma_min

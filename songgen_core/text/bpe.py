@@ -5,6 +5,7 @@ trained with (LeVo spec 4).
 """
 
 import json
+import re
 import unicodedata
 from pathlib import Path
 from typing import Protocol
@@ -30,9 +31,10 @@ _PATTERN = (
 class TextTokenizer:
     """One conditioner's tokenizer: `encode(text)` gives the ids behind the start token."""
 
-    def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]], added: tuple[str, ...]) -> None:
-        self.pad_id = len(vocab)  # <|endoftext|>
-        self._tokenizer = Tokenizer(BPE(vocab=vocab, merges=merges))
+    def __init__(self, model: BPE, added: tuple[str, ...]) -> None:
+        """Tokenizers may share `model`, which the tokens `added` do not change."""
+        self._tokenizer = Tokenizer(model)
+        self.pad_id = self.size  # <|endoftext|>, the first behind the vocabulary
         split = Split(Regex(_PATTERN), behavior="isolated")
         self._tokenizer.pre_tokenizer = Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
         self._tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in (*QWEN_TOKENS, *added)])
@@ -84,14 +86,14 @@ def load_tokenizers(folder: Path, version: TextVersion) -> TextTokenizers:
     if (folder / LEXICON_NAME).exists():
         lexicon = Lexicon.read(folder / LEXICON_NAME)
         return TextTokenizers(PhoneLyrics(lexicon), KeywordDescription(musicality=version == "v2"))
-    vocab, merges = _read_bpe(folder)
+    model = _read_bpe(folder)
     structure = tuple(f"[{tag}]" for tag in STRUCTURE_TAGS)
     # "." is entry 13 of the vocabulary already; as an added token it makes every full stop split the text.
     stop = (".",) if version == "v2" else ()
     musicality = MUSICALITY_TAGS if version == "v2" else ()
     return TextTokenizers(
-        TextTokenizer(vocab, merges, (*structure, *stop)),
-        TextTokenizer(vocab, merges, (*musicality, *stop)),
+        TextTokenizer(model, (*structure, *stop)),
+        TextTokenizer(model, (*musicality, *stop)),
     )
 
 
@@ -101,31 +103,43 @@ def has_tokenizer(folder: Path) -> bool:
     return alone or all((folder / n).exists() for n in ("vocab.json", "merges.txt"))
 
 
-def _read_bpe(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    vocab_file, merges_file, whole = (folder / n for n in ("vocab.json", "merges.txt", "tokenizer.json"))
+def _read_bpe(folder: Path, *, merged: bool = True) -> BPE:
+    """The model in `folder`; not `merged`, its vocabulary alone.
+
+    Files go to the library as JSON, in a few large pieces: as half a million Python objects they would leave
+    holes in Python's memory, and a server that loads one model after the other would grow.
+    """
     try:
-        if vocab_file.exists() and merges_file.exists():
-            vocab = json.loads(vocab_file.read_text(encoding="utf-8"))
-            lines = merges_file.read_text(encoding="utf-8").split("\n")
-        elif whole.exists():
-            model = json.loads(whole.read_text(encoding="utf-8"))["model"]
-            vocab = model["vocab"]
-            lines = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
-        else:
-            raise CheckpointError(f"{folder} holds no tokenizer; put Qwen2's vocab.json and merges.txt there")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        vocab, merges = _read_files(folder)
+        json_model = b'{"version":"1.0","model":{"type":"BPE","vocab":%s,"merges":[%s]}}'
+        return Tokenizer.from_buffer(json_model % (vocab, _as_json(merges) if merged else b"")).model
+    except CheckpointError:
+        raise
+    except Exception as error:  # the library has no class of its own for what it cannot read
         raise CheckpointError(f"the tokenizer in {folder} is damaged ({error}); download it again") from error
-    return vocab, [_merge(line) for line in lines if line and not line.startswith("#")]
 
 
-def _merge(line: str) -> tuple[str, str]:
-    """Quirk: merges that start with '#' do not exist for these models (the caller drops them)."""
-    left, _, right = line.rstrip("\r").partition(" ")
-    return left, right
+def _read_files(folder: Path) -> tuple[bytes, bytes]:
+    """What vocab.json and merges.txt hold, or would."""
+    vocab, merges, whole = (folder / n for n in ("vocab.json", "merges.txt", "tokenizer.json"))
+    if vocab.exists() and merges.exists():
+        return vocab.read_bytes(), merges.read_bytes()
+    if not whole.exists():
+        raise CheckpointError(f"{folder} holds no tokenizer; put Qwen2's vocab.json and merges.txt there")
+    model = json.loads(whole.read_bytes())["model"]
+    lines = (m if isinstance(m, str) else " ".join(m) for m in model["merges"])
+    return json.dumps(model["vocab"]).encode(), "\n".join(lines).encode()
+
+
+def _as_json(merges: bytes) -> bytes:
+    """Lines -> JSON strings. Quirk: merges that start with '#' do not exist for these models."""
+    lines = re.sub(rb"(?m)^(?:#.*)?\n", b"", merges.replace(b"\r\n", b"\n") + b"\n").rstrip(b"\n")
+    quoted = lines.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b'","')
+    return b'"%s"' % quoted if quoted else b""
 
 
 def read_vocab_size(folder: Path) -> int:
     """Entries of the vocabulary in `folder`, added tokens not counted."""
     if (folder / LEXICON_NAME).exists():
         return len(WORDS)
-    return len(_read_bpe(folder)[0])
+    return Tokenizer(_read_bpe(folder, merged=False)).get_vocab_size()

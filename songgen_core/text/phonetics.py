@@ -9,6 +9,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 
 from ..errors import CheckpointError
@@ -60,13 +61,12 @@ class Lexicon:
     def read(cls, path: Path) -> "Lexicon":
         """Read a file that `training/lexicon.py` wrote. Raises CheckpointError."""
         try:
-            lines = gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()
-            first, second, third = (lines.index(name) for name in SECTIONS)
-            english = _pairs(lines[first + 1 : second])
+            text = "\n" + gzip.decompress(path.read_bytes()).decode("utf-8") + "\n"
+            first, second, third = (text.index(f"\n{name}\n") for name in SECTIONS)
+            english = _pairs(text[first:second])
             if unknown := {phone for said in english.values() for phone in said.split()} - CMU_PHONES:
                 raise ValueError(f"unknown phones: {' '.join(sorted(unknown)[:5])}")
-            syllables = _pairs(lines[second + 1 : third])
-            phrases = _pairs(lines[third + 1 :])
+            syllables, phrases = _pairs(text[second:third]), _pairs(text[third:])
         except (OSError, EOFError, ValueError, zlib.error) as error:
             raise CheckpointError(
                 f"{path} is no lexicon ({error}); use the {LEXICON_NAME} that comes with a model"
@@ -183,9 +183,11 @@ def _not_drawn_out(word: str) -> list[str]:
     return forms if word[-3:] == word[-1] * 3 and word[-1] != "e" else forms[::-1]
 
 
-def _pairs(lines: list[str]) -> dict[str, str]:
-    """`name value` of each line that is not empty."""
-    return {name: value for name, _, value in (line.partition(" ") for line in lines if line)}
+def _pairs(section: str) -> dict[str, str]:
+    """`name value` of each line with a value. One line at a time: a list of all would leave holes in Python's
+    memory, and a server that loads one model after the other would grow."""
+    pairs = (line.rstrip("\n").partition(" ") for line in StringIO(section))
+    return {name: value for name, _, value in pairs if value}
 
 
 def _plain_letters(typed: str) -> tuple[str, bool]:

@@ -1,6 +1,7 @@
 """Preference alignment: pairs that were judged, and a loss that tells them apart."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from songgen_core.models.lelm import LeLM
+from songgen_core.writing import default_sampling
 from training import preferences
 from training.dpo import (
     JudgedPairs,
@@ -111,8 +113,13 @@ def test_drawing_goes_on_where_it_stopped(
     for first, second in zip(pairs, again):
         assert torch.equal(first.best, second.best) and torch.equal(first.worst, second.worst)
         assert first.scores == second.scores
-    seeds = [seed + n for _, _, requests, _, seed in calls for n in range(len(requests))]
+    seeds = [seed + n for _, _, requests, _, seed, _ in calls for n in range(len(requests))]
     assert len(set(seeds)) == len(seeds)  # no two songs are drawn with the same one
+    assert {call[-1] for call in calls} == {default_sampling(lm.config)}
+    wild = replace(OPTIONS, count=1, temperature=1.3)
+    draw_pairs(lm, source, wild, SECONDS, 5, tmp_path / "wild" / "pairs.pt")
+    assert calls[-1][-1].temperature == 1.3
+    shutil.rmtree(tmp_path / "wild")
     calls.clear()
     assert len(draw_pairs(lm, source, OPTIONS, SECONDS, 5, file)) == 3 and not calls  # all there
     assert [p.name for p in tmp_path.iterdir()] == ["pairs.pt"]
