@@ -150,6 +150,17 @@ def test_first_audio() -> None:
     assert result["in_turn_first_audio_seconds"] == result["in_turn_whole_seconds"]
 
 
+def test_whole_song() -> None:
+    result = last_line("whole_song", "--model", "mini", "--song-seconds", "2", "--steps", "1")
+    assert result.keys() >= SHARED and (result["benchmark"], result["model"]) == ("whole_song", "mini")
+    for engine in ("auto", "reference"):
+        song = result[engine]
+        parts = song["load_seconds"], song["tokens_seconds"], song["sound_seconds"]
+        assert min(parts) > 0 and sum(parts) == pytest.approx(song["total_seconds"])
+        assert song["song_seconds"] == 2 and not song["ended"]
+    assert result["realtime_factor"] == pytest.approx(2 / result["auto"]["total_seconds"])
+
+
 def test_quality() -> None:
     pytest.importorskip("songgen_core.fast")
     options = ("--dtype", "float32", "--frames", "8", "--weights", "wide", "int8", "int4")

@@ -61,7 +61,7 @@ class Lexicon:
     def read(cls, path: Path) -> "Lexicon":
         """Read a file that `training/lexicon.py` wrote. Raises CheckpointError."""
         try:
-            text = "\n" + gzip.decompress(path.read_bytes()).decode("utf-8") + "\n"
+            text = "\n" + gzip.decompress(path.read_bytes()).decode("utf-8") + "\n"  # all lines whole
             first, second, third = (text.index(f"\n{name}\n") for name in SECTIONS)
             english = _pairs(text[first:second])
             if unknown := {phone for said in english.values() for phone in said.split()} - CMU_PHONES:

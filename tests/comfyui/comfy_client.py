@@ -165,11 +165,11 @@ def as_oldest(prompt: Prompt) -> Prompt:
     return prompt
 
 
-def quick(prompt: Prompt) -> Prompt:
-    """Two seconds of song, two steps of diffusion, by the model that needs no time at all."""
+def quick(prompt: Prompt, model: str = "selftest") -> Prompt:
+    """Two seconds of song, two steps of diffusion, by `model` where mini is named."""
     for node in prompt.values():
         if node["inputs"].get("model") == "mini":
-            node["inputs"]["model"] = "selftest"
+            node["inputs"]["model"] = model
         for key, value in {"duration": 2.0, "steps": 2}.items():
             if key in node["inputs"]:
                 node["inputs"][key] = value

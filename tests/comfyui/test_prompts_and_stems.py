@@ -84,9 +84,9 @@ def test_every_workflow_runs_in_both_forms(comfy: Client, name):
     workflow = ui_workflow(name)
     converted = convert.convert_ui_to_api(workflow, comfy.get_json("/object_info"))
     assert as_oldest(converted) == api_workflow(name)
-    run = succeeded(comfy.run(quick(api_workflow(name))))
+    run = succeeded(comfy.run(quick(api_workflow(name), model="mini")))
     assert run.node_errors == {} and run.outputs
-    again = succeeded(comfy.run(quick(converted), workflow=workflow))
+    again = succeeded(comfy.run(quick(converted, model="mini"), workflow=workflow))
     assert again.executed == set()
 
 

@@ -4,8 +4,9 @@ import io
 import json
 import time
 
+import numpy as np
 import pytest
-from comfy_client import Client, Refused, id_of, song_prompt, ui_workflow
+from comfy_client import Client, Refused, api_workflow, id_of, song_prompt, ui_workflow
 
 soundfile = pytest.importorskip("soundfile")
 av = pytest.importorskip("av")
@@ -49,6 +50,19 @@ def test_a_song_comes_out_in_the_length_asked_for_and_is_cached(comfy: Client):
     again = comfy.run(prompt)
     assert again.end == "execution_success" and again.executed == set()
     assert saved_by(again, prompt) == [file]
+
+
+def test_the_template_as_it_stands_is_sung_by_mini(comfy: Client):
+    prompt = api_workflow("text_to_song")
+    run = comfy.run(prompt)
+    assert run.end == "execution_success"
+    (file,) = saved_by(run, prompt)
+    samples, rate = soundfile.read(io.BytesIO(comfy.view(file)))
+    assert 15 < len(samples) / rate <= 30 and 0.05 < abs(samples).max() <= 1
+    seconds = samples[: len(samples) // rate * rate].reshape(-1, rate, 2)
+    assert (np.square(seconds).mean((1, 2)) > 1e-5).all()  # a song in each of its seconds but the last
+    told = run.outputs["7"]["text"][0]
+    assert "model mini" in told and "Attention" not in told
 
 
 def test_another_render_seed_runs_the_render_branch_only(comfy):
