@@ -101,10 +101,14 @@ def pretrain_loss(lm: LeLM, source: SongSource, size: int, seconds: tuple[float,
 
 
 def extend_loss(lm: LeLM, source: SongSource, size: int, seconds: tuple[float, float]) -> Loss:
-    """Cross entropy of vocal and accompaniment."""
+    """Cross entropy of vocal and accompaniment.
+
+    Short songs are drawn as often as long ones, octave by octave: a song's key, voice and instrument are
+    chosen in its first frames, once.
+    """
 
     def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        length = float(rng.uniform(*seconds))
+        length = float(np.exp(rng.uniform(*np.log(seconds))))
         batch = source.batch(rng, max(1, round(size * seconds[0] / length)), length)
         with torch.autocast("cpu", torch.bfloat16):
             logits = all_logits(lm, batch)
