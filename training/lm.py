@@ -7,6 +7,7 @@ The third, preference alignment, is `dpo.py`.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from songgen_core.configs import LeLMConfig
-from songgen_core.models.lelm import LeLM
+from songgen_core.models.lelm import Conditions, LeLM
 from songgen_core.text.phonetics import PHONES
 
 from .codes import SYLLABLE_CYCLE
@@ -22,6 +23,7 @@ from .factors import bgm_labels, label_tables, mixed_labels, share_labels, vocal
 from .lm_batches import SongBatch, SongSource
 from .loop import Loss
 
+_SHORT, _SHORT_LYRICS = 6.0, 128  # seconds; tokens that the lyrics of such a song never fill
 LYRIC_PHONES = len(PHONES) - 1  # all but silence
 
 
@@ -37,6 +39,9 @@ def make_lm(config: LeLMConfig, seed: int = 0) -> LeLM:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.02)
+    # Key, voice and instrument are words that the first stage has no use for and leaves as they are: were
+    # they small, the second one would hardly see them.
+    nn.init.normal_(lm.conditioner.description_embedding.weight, std=0.5)
     depth = 2 * (config.num_hidden_layers + config.num_hidden_layers_sub)
     for stack in (lm.main, lm.sub):
         for layer in stack.layers:
@@ -81,6 +86,13 @@ def all_logits(lm: LeLM, batch: SongBatch) -> Tensor:
     return lm(batch.inputs, prefix=lm.conditioner(batch.conditions))
 
 
+def without_padding(conditions: Conditions, longest: int) -> Conditions:
+    """Lyrics cut to `longest` positions."""
+    return conditions._replace(
+        lyrics=conditions.lyrics[:, :longest], structure=conditions.structure[:, :longest]
+    )
+
+
 def stream_losses(logits: Tensor, targets: Tensor) -> list[Tensor]:
     """Mean cross entropy of each stream: logits [B, K, S, V], targets [B, K, S]."""
     streams = zip(logits.unbind(1), targets.unbind(1))
@@ -110,6 +122,8 @@ def extend_loss(lm: LeLM, source: SongSource, size: int, seconds: tuple[float, f
     def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         length = float(np.exp(rng.uniform(*np.log(seconds))))
         batch = source.batch(rng, max(1, round(size * seconds[0] / length)), length)
+        if length < _SHORT:
+            batch = replace(batch, conditions=without_padding(batch.conditions, _SHORT_LYRICS))
         with torch.autocast("cpu", torch.bfloat16):
             logits = all_logits(lm, batch)
         _, vocal, bgm = stream_losses(logits, batch.targets)

@@ -1,7 +1,6 @@
 """Our networks under the names and in the shapes of published files: `songgen_core.checkpoint`, backwards.
 
-Matrices are stored in float16. Vectors stay in float32, they are few, and so do the tables of the encoders
-that are no weights: they decide codes.
+Matrices are stored in float16. Vectors stay in float32, they are few, and so does what resamples recordings.
 
 Letters: V rows of a codebook, D its width, H width of a network.
 """
@@ -22,7 +21,7 @@ from songgen_core.models.flow_renderer import FlowRenderer
 from songgen_core.models.lelm import LeLM
 from songgen_core.models.oobleck import OobleckVAE
 
-_IN_FLOAT32 = re.compile(r"^mel\.|^resampling_kernel$")
+_IN_FLOAT32 = re.compile(r"^mel\.window$|^resampling_kernel$")
 
 
 def lm_file(lm: LeLM) -> State:
