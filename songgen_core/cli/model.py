@@ -91,9 +91,10 @@ def choose_model(args: Namespace) -> ChosenModel:
     if name == SELFTEST:
         if args.variant is not None:
             raise UserError(f"--variant {args.variant} does not go with the self-test model; leave it out")
-        config = LM_CONFIG
+        config, is_fallback = LM_CONFIG, False
     else:
         files = find_model(name, roots, args.variant)
+        is_fallback = args.model is None and files.is_mini
         config = language_model_config(files, files.tokenizer or QWEN2_FOLDER)
     return ChosenModel(
         name,
@@ -106,7 +107,7 @@ def choose_model(args: Namespace) -> ChosenModel:
         args.weights,
         args.memory,
         config,
-        is_fallback=args.model is None and name == MINI and MINI not in list_models(roots),
+        is_fallback,
     )
 
 

@@ -109,6 +109,27 @@ def test_a_stopped_stage_goes_on_as_if_it_had_not_been(
         assert torch.equal(tensor, resumed[name]), name
 
 
+def test_latents_are_encoded_once_for_each_vae(
+    folder: Path, settings: Settings, lexicon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(folder / "vae.finished.pt", tmp_path)
+    usual, encoded = runs.encode_takes, []
+
+    def counted(vae, takes):
+        encoded.append(len(takes))
+        return usual(vae, takes)
+
+    monkeypatch.setattr(runs, "encode_takes", counted)
+    first, second = (Run(settings, tmp_path, lexicon).latents for _ in range(2))
+    assert encoded == [len(first[0]), len(first[1])]
+    for a, b in zip(first[0] + first[1], second[0] + second[1]):
+        assert torch.equal(a.codes, b.codes) and a.latents.keys() == b.latents.keys()
+        assert all(torch.equal(a.latents[tracks], b.latents[tracks]) for tracks in a.latents)
+    state = torch.load(tmp_path / "vae.finished.pt", weights_only=True)
+    torch.save({name: tensor + 0.01 for name, tensor in state.items()}, tmp_path / "vae.finished.pt")
+    assert Run(settings, tmp_path, lexicon).latents and len(encoded) == 4
+
+
 def test_a_stage_says_which_one_is_missing(settings: Settings, lexicon: Path, tmp_path: Path) -> None:
     for stage, missing in (("extend", "pretrain"), ("dpo", "extend"), ("export", "renderer")):
         with pytest.raises(FileNotFoundError, match=f"run the stage '{missing}' first"):
