@@ -24,6 +24,8 @@ from .synth.compose import Score, compose
 from .synth.request import Part, Request
 
 _USUAL_TEMPO = 13  # frames a beat
+_LONGEST = 1.3  # times the seconds of a batch: what is longer is cut
+_UNENDING = 2.0
 
 MakeRequest = Callable[[np.random.Generator, float], Request]  # seconds
 
@@ -31,12 +33,12 @@ MakeRequest = Callable[[np.random.Generator, float], Request]  # seconds
 @dataclass(frozen=True)
 class Dropout:
     """How often a song is shown without one of its conditions; `voice`: as accompaniment alone is asked for,
-    without lyrics, and nobody sings."""
+    nobody sings, and it never ends: its length is not told, so it plays as long as it may."""
 
     everything: float = 0.1  # the row of guidance
     description: float = 0.1
     prompt: float = 0.85
-    voice: float = 0.05
+    voice: float = 0.06
 
 
 @dataclass(frozen=True)
@@ -66,22 +68,24 @@ class SongSource:
         rows, codes = [], []
         for _ in range(size):
             request = self.make_request(rng, seconds)
+            output: OutputType = "mixed"
             if rng.random() < self.dropout.voice:
-                request = instrumental(request, seconds)
+                request, output = instrumental(request, _UNENDING * seconds), "bgm"
             score = compose(request, int(rng.integers(2**62)))
             prompt = None
             if rng.random() >= self.dropout.prompt:
                 twin = compose(same_style(request, score), int(rng.integers(2**62)))
                 prompt = self.prompt_of(twin, rng)
-            rows.append(self.conditions(request, prompt, rng))
+            rows.append(self.conditions(request, prompt, rng, output))
             codes.append(torch.from_numpy(score.codes))
         conditions = Conditions(*(torch.cat(parts) for parts in zip(*rows)))
-        return SongBatch(conditions, *columns(codes, int(1.3 * seconds * FRAME_RATE), self.config))
+        return SongBatch(conditions, *columns(codes, int(_LONGEST * seconds * FRAME_RATE), self.config))
 
-    def conditions(self, request: Request, prompt: Tensor | None, rng: np.random.Generator) -> Conditions:
+    def conditions(
+        self, request: Request, prompt: Tensor | None, rng: np.random.Generator, output: OutputType = "mixed"
+    ) -> Conditions:
         """One row: the song's, or with some luck a poorer one."""
         description = None if rng.random() < self.dropout.description else request.description
-        output: OutputType = "mixed" if any(part.lines for part in request.parts) else "bgm"
         texts = prompt_texts(request.lyrics, description, self.config.text_version, output)
         rows = make_conditions(texts, prompt, self.tokenizers, self.config)
         row = int(rng.random() < self.dropout.everything)

@@ -25,6 +25,7 @@ log = logging.getLogger("songgen")
 LEXICON_NAME = "lexicon.txt.gz"
 SECTIONS = ("[english]", "[pinyin]", "[phrases]")
 LONGEST_PHRASE = 4
+_MOST_KNOWN = 50_000  # words whose reading is kept
 
 _PIECE = re.compile(
     r"(?P<number>\d+(?:,\d{3})*)(?:(?P<ordinal>st|nd|rd|th)\b)?"
@@ -126,6 +127,8 @@ class Lexicon:
     def _word(self, typed: str, foreign: bool) -> tuple[Syllable, ...]:
         key = (typed, foreign)
         if key not in self._known:
+            if len(self._known) == _MOST_KNOWN:
+                self._known.clear()
             self._known[key] = tuple(self._read_word(typed, foreign))
         return self._known[key]
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from songgen_core.text.lyrics import Song
+from songgen_core.text.lyrics import STRUCTURE_TAGS, VOCAL_TAGS, Song
 from songgen_core.text.phonetics import PHONES, Lexicon, Syllable
 from training import codes
 from training.synth import Key, Line, Part, Request, Score, compose, random_request
@@ -231,9 +231,22 @@ def test_random_requests_fit_their_length_and_can_be_read(lexicon: Lexicon | Non
             for sung in part.lines:
                 assert (lexicon or Lexicon({})).syllables(sung.text) == list(sung.syllables)
                 assert 1 <= len(sung.syllables) <= 13
-        assert 1 <= len(request.parts) <= 7
+        assert 1 <= len(request.parts) <= 8
         assert request.bpm is None or abs(request.bpm - score.bpm) < 0.6
     assert max(lengths) <= max(seconds, 6.4) and np.median(lengths) > 0.75 * seconds
+
+
+def test_random_songs_have_any_sections_in_any_order() -> None:
+    """A form that is never seen is one that the model cannot follow: sections get lost or come twice."""
+    rng = np.random.default_rng(4)
+    songs = [[part.tag for part in random_request(rng, LEXICON, 40.0).parts] for _ in range(400)]
+    assert len({tuple(tags) for tags in songs}) > 300
+    assert {tag for tags in songs for tag in tags} == set(STRUCTURE_TAGS) - {"silence"}
+    for tags in songs:
+        assert not any(tag.startswith("intro") for tag in tags[1:])
+        assert not any(tag.startswith("outro") for tag in tags[:-1])
+    unsung = np.mean([not set(tags) & set(VOCAL_TAGS) for tags in songs])
+    assert 0.01 < unsung < 0.1
 
 
 def test_random_requests_leave_things_open() -> None:

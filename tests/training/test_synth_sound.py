@@ -114,12 +114,13 @@ def test_songs_are_whole(score) -> None:
         vocal.shape == bgm.shape == (2, score.num_frames * FRAME) and vocal.dtype == bgm.dtype == np.float32
     )
     assert np.isfinite(vocal).all() and np.isfinite(bgm).all()
-    assert 0.35 < np.abs(vocal + bgm).max() < 0.98
+    assert 0.3 < np.abs(vocal + bgm).max() < 0.98
     silent = np.repeat(score.phone == 0, FRAME)
     # A consonant may begin a quarter of a frame early where another sound is next to it, not out of silence.
     assert not vocal[:, silent].any() and np.array_equal(vocal[0], vocal[1])
-    loudness = np.sqrt(np.mean(vocal[:, ~silent] ** 2)) / np.sqrt(np.mean(bgm[:, ~silent] ** 2))
-    assert 0.5 < loudness < 2
+    if score.notes:
+        loudness = np.sqrt(np.mean(vocal[:, ~silent] ** 2)) / np.sqrt(np.mean(bgm[:, ~silent] ** 2))
+        assert 0.5 < loudness < 2
     assert share(vocal[0] + bgm[0], 0, 6000) > 0.9
     again = render(score)
     assert np.array_equal(vocal, again[0]) and np.array_equal(bgm, again[1])

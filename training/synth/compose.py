@@ -17,7 +17,7 @@ from .melody import Melody, new_melody
 from .request import GENDERS, GENRES, INSTRUMENTS, Key, Line, Part, Request
 from .score import Note, Score, Span
 
-_BARS = {"short": 2, "medium": 4, "long": 6, "silence": 1}
+PLAYED_BARS = {"short": 2, "medium": 4, "long": 6, "silence": 1}
 _LONGEST_HOLD = 4  # eighths of the last syllable of a line
 _SILENT = PHONE_IDS["SIL"]
 
@@ -119,7 +119,7 @@ def part_bars(part: Part, frames_per_beat: int) -> int:
     """Bars of a section: its lines begin on a bar each; without lines the tag tells, or two bars."""
     if part.lines:
         return sum(_line_bars(line, frames_per_beat) for line in part.lines)
-    return _BARS.get(part.tag.rpartition("-")[2], 2)
+    return PLAYED_BARS.get(part.tag.rpartition("-")[2], 2)
 
 
 def _line_bars(line: Line, frames_per_beat: int) -> int:

@@ -13,38 +13,18 @@ from songgen_core.text.phone_tokens import FRAMES_PER_BEAT
 from songgen_core.text.phonetics import Lexicon
 
 from .beats import BEATS_PER_BAR, EIGHTHS_PER_BAR, eighths_per_syllable
-from .compose import part_bars
+from .compose import PLAYED_BARS, part_bars
 from .request import EMOTIONS, GENDERS, GENRES, INSTRUMENTS, Key, Line, Part, Request
 
 T = TypeVar("T")
 
 SHORTEST, LONGEST = 6.0, 32.0  # seconds
-_STRUCTURES = (
-    ("verse",),
-    ("chorus",),
-    ("intro", "verse"),
-    ("intro", "chorus"),
-    ("verse", "chorus"),
-    ("verse", "bridge"),
-    ("verse", "outro"),
-    ("chorus", "outro"),
-    ("intro", "verse", "chorus"),
-    ("intro", "verse", "outro"),
-    ("intro", "chorus", "outro"),
-    ("verse", "chorus", "outro"),
-    ("verse", "inst", "chorus"),
-    ("verse", "chorus", "verse"),
-    ("intro", "verse", "chorus", "outro"),
-    ("intro", "verse", "bridge", "chorus"),
-    ("intro", "verse", "inst", "chorus"),
-    ("verse", "inst", "chorus", "outro"),
-    ("verse", "chorus", "bridge", "chorus"),
-    ("verse", "chorus", "verse", "chorus"),
-    ("verse", "chorus", "verse", "chorus", "outro"),
-    ("intro", "verse", "chorus", "inst", "verse", "chorus", "outro"),
-)
-_SHORT_BARS = 2
-_ROOM_FOR_MEDIUM = 4  # bars per section from which on instrumental ones may be longer
+# The middle of a song: singing and playing in any order, as people write it.
+_MIDDLE = ("verse", "verse", "verse", "chorus", "chorus", "chorus", "bridge", "inst")
+_MOST_MIDDLE = 6
+_INTRO_SHARE = _OUTRO_SHARE = 0.4
+_UNSUNG_SHARE = 0.04  # songs of instrumental sections alone
+_PLAYED_LENGTHS = {"short": 6, "medium": 3, "long": 1}  # of instrumental sections, and how common they are
 _CHINESE_SHARE = 0.35
 _COMMON_SHARE = 0.5
 _FEWEST, _MOST = 3, 13  # syllables of a line
@@ -117,10 +97,13 @@ def random_request(
 
 def _parts(draws: Random, lexicon: Lexicon, bars: int, fpb: int) -> tuple[Part, ...]:
     """Sections of `bars` bars together."""
-    fitting = [s for s in _STRUCTURES if sum(_fewest_bars(name) for name in s) <= bars]
-    names = draws.choice(fitting or _STRUCTURES[:1])
-    lengthy = bars >= _ROOM_FOR_MEDIUM * len(names)
-    played = [Part(_with_length(draws, name, lengthy)) for name in names if name not in VOCAL_TAGS]
+    names = _names(draws, bars)
+    spare = bars - sum(map(_fewest_bars, names))
+    played: list[Part] = []
+    for name in names:
+        if name not in VOCAL_TAGS:
+            played.append(Part(f"{name}-{_played_length(draws, spare)}"))
+            spare -= part_bars(played[-1], fpb) - _fewest_bars(name)
     left = bars - sum(part_bars(part, fpb) for part in played)
     unsung = len(names) - len(played)
     chinese = bool(_words(lexicon).characters) and draws.random() < _CHINESE_SHARE
@@ -137,12 +120,30 @@ def _parts(draws: Random, lexicon: Lexicon, bars: int, fpb: int) -> tuple[Part, 
     return tuple(parts)
 
 
+def _names(draws: Random, bars: int) -> list[str]:
+    """Sections in any order, an intro only first and an outro only last, as many as there is room for."""
+    middle = draws.choices(_MIDDLE, k=draws.randint(1, _MOST_MIDDLE))
+    if draws.random() < _UNSUNG_SHARE:
+        middle = ["inst"] * len(middle)
+    elif not any(name in VOCAL_TAGS for name in middle):
+        middle[draws.randrange(len(middle))] = draws.choice(("verse", "chorus"))
+    intro = ["intro"] if draws.random() < _INTRO_SHARE else []
+    outro = ["outro"] if draws.random() < _OUTRO_SHARE else []
+    names = [*intro, *middle, *outro]
+    while sum(map(_fewest_bars, names)) > bars and len(names) > 1:
+        sung = [name in VOCAL_TAGS for name in names]
+        names.pop(draws.choice([n for n, is_sung in enumerate(sung) if not is_sung or sum(sung) > 1]))
+    return names
+
+
 def _fewest_bars(name: str) -> int:
-    return 1 if name in VOCAL_TAGS else _SHORT_BARS
+    return 1 if name in VOCAL_TAGS else PLAYED_BARS["short"]
 
 
-def _with_length(draws: Random, name: str, lengthy: bool) -> str:
-    return f"{name}-{'medium' if lengthy and draws.random() < 0.3 else 'short'}"
+def _played_length(draws: Random, spare: int) -> str:
+    """A length that takes half of the `spare` bars at most: the others are for the sung sections."""
+    (length,) = draws.choices(list(_PLAYED_LENGTHS), list(_PLAYED_LENGTHS.values()))
+    return length if PLAYED_BARS[length] - PLAYED_BARS["short"] <= spare // 2 else "short"
 
 
 def _lines(draws: Random, lexicon: Lexicon, bars: int, fpb: int, chinese: bool) -> tuple[Line, ...]:
