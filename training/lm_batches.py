@@ -3,6 +3,7 @@
 Letters: B songs, K streams, T frames, S columns.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from songgen_core.generation.conditions import make_conditions
 from songgen_core.generation.delay import apply_delay
 from songgen_core.models.lelm import Conditions
 from songgen_core.text.bpe import TextTokenizers
-from songgen_core.text.phone_tokens import frames_per_beat
+from songgen_core.text.phone_tokens import FRAMES_PER_BEAT, frames_per_beat
 from songgen_core.text.request import prompt_texts
 
 from .codes import TIMBRES, heard_code
@@ -23,9 +24,7 @@ from .synth.beats import BEATS_PER_BAR
 from .synth.compose import Score, compose
 from .synth.request import Part, Request
 
-_USUAL_TEMPO = 13  # frames a beat
 _LONGEST = 1.3  # times the seconds of a batch: what is longer is cut
-_UNENDING = 2.0
 
 MakeRequest = Callable[[np.random.Generator, float], Request]  # seconds
 
@@ -70,7 +69,7 @@ class SongSource:
             request = self.make_request(rng, seconds)
             output: OutputType = "mixed"
             if rng.random() < self.dropout.voice:
-                request, output = instrumental(request, _UNENDING * seconds), "bgm"
+                request, output = instrumental(request, _LONGEST * seconds), "bgm"
             score = compose(request, int(rng.integers(2**62)))
             prompt = None
             if rng.random() >= self.dropout.prompt:
@@ -101,12 +100,12 @@ class SongSource:
 
 
 def instrumental(request: Request, seconds: float) -> Request:
-    """A song of about `seconds` in the style of `request` that nobody sings."""
-    fpb = frames_per_beat(request.bpm) if request.bpm is not None else _USUAL_TEMPO
-    bars = max(0, int(seconds * FRAME_RATE / (BEATS_PER_BAR * fpb)) - 4)
-    middle = ["inst-medium"] * (bars // 4) + ["inst-short"] * (bars % 4 // 2)
+    """A song of `seconds` or more in the style of `request` that nobody sings."""
+    fpb = frames_per_beat(request.bpm) if request.bpm is not None else min(FRAMES_PER_BEAT)
+    bars = max(0, math.ceil(seconds * FRAME_RATE / (BEATS_PER_BAR * fpb)) - 4)
+    middle = ["inst-medium"] * (bars // 4) + ["inst-short"] * math.ceil(bars % 4 / 2)
     tags = ["intro-short", *middle, "outro-short"]
-    return replace(request, parts=tuple(map(Part, tags)), longest=seconds)
+    return replace(request, parts=tuple(map(Part, tags)), longest=None)
 
 
 def same_style(request: Request, score: Score) -> Request:

@@ -96,11 +96,11 @@ def judge(requests: Sequence[Request], songs: Sequence[Tensor], streams: int) ->
 def judge_song(request: Request, codes: Ints, streams: int) -> dict[str, float]:
     """One song [K, T]; figures that a request leaves open, or a song has nothing for, are absent."""
     mixed = codes[0][codes[0] < NUM_MIXED]
-    if len(mixed) == 0:
-        return {"phone_errors": 1.0}
-    phone, k, pulse = split_mixed(mixed)
     wanted = compose(request, 0)
-    figures = {"phone_errors": phone_error_rate(phone, k, wanted)}
+    if len(mixed) == 0:
+        return {"phone_errors": 1.0, "length_off": 1.0} if wanted.notes else {"length_off": 1.0}
+    phone, k, pulse = split_mixed(mixed)
+    figures = {"phone_errors": phone_error_rate(phone, k, wanted)} if wanted.notes else {}
     beats = np.flatnonzero(pulse >= BEAT)
     if request.bpm is not None:
         figures["length_off"] = abs(len(mixed) / wanted.num_frames - 1)

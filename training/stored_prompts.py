@@ -41,9 +41,10 @@ def write_stored_prompts(file: Path, source: SongSource, count: int) -> None:
 
 
 def _requests_in(language: str, source: SongSource, count: int, rng: np.random.Generator) -> list[Request]:
-    """The first ones whose lyrics are in that language."""
+    """The first ones whose lyrics are in that language; a prompt needs a voice."""
     drawn = (source.make_request(rng, _SECONDS) for _ in range(_DRAWS))
-    return list(islice((r for r in drawn if detect_language(r.lyrics) == language), count))
+    sung = (request for request in drawn if any(part.lines for part in request.parts))
+    return list(islice((r for r in sung if detect_language(r.lyrics) == language), count))
 
 
 def _prompt(request: Request, source: SongSource, rng: np.random.Generator) -> Tensor:

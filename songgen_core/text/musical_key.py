@@ -7,8 +7,8 @@ KEYS: tuple[str, ...] = (*(f"{note} major" for note in NOTES), *(f"{note} minor"
 
 _NOTE = r"(?P<note>[a-g])(?: ?(?P<sharp>#|♯|sharp\b)| ?(?P<flat>♭|flat\b)|(?P<b>b))?"
 _MODE = r"(?P<mode>maj|min)(?:or)?\b"
-# A bare "a" with a word behind it is an article: "the key is a mystery".
-_BARE = r"(?![\w#'-])(?-i:(?<! a)|(?! \w))"
+# "is a" with a word behind it is an article: "the key is a mystery".
+_BARE = r"(?![\w#'-])(?:(?<! is a)|(?! \w))"
 _NAMED = re.compile(rf"(?<!\w)key(?: is| of|:|=)? ?{_NOTE}(?: ?{_MODE}|{_BARE})", re.IGNORECASE)
 # "a minor key" names no key.
 _PLAIN = re.compile(rf"(?<![\w#'-]){_NOTE}[ -]?{_MODE}(?! key)", re.IGNORECASE)

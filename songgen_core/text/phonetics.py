@@ -126,11 +126,12 @@ class Lexicon:
 
     def _word(self, typed: str, foreign: bool) -> tuple[Syllable, ...]:
         key = (typed, foreign)
-        if key not in self._known:
-            if len(self._known) == _MOST_KNOWN:
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            self._known[key] = tuple(self._read_word(typed, foreign))
-        return self._known[key]
+            known = self._known[key] = tuple(self._read_word(typed, foreign))
+        return known
 
     def _read_word(self, typed: str, foreign: bool) -> list[Syllable]:
         word, accented = _plain_letters(typed)

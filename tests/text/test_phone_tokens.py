@@ -178,7 +178,7 @@ def test_tempo_is_the_nearest_and_half_time_counts_as_the_same():
     ],
 )
 def test_keys(text, key):
-    assert find_key(text) == key
+    assert find_key(text) == find_key(text.lower()) == key
     assert key is None or key in KEYS
 
 

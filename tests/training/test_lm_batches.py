@@ -1,6 +1,7 @@
 """What the language model is shown."""
 
 import numpy as np
+import pytest
 import torch
 
 from songgen_core.generation.delay import undo_delay
@@ -74,9 +75,12 @@ def test_prompts_are_what_encoders_hear(source: SongSource) -> None:
     assert len(np.unique(k)) > 3 and len(np.unique(pulse)) == 4
 
 
-def test_accompaniment_alone_is_learned_without_lyrics(source: SongSource) -> None:
+@pytest.mark.parametrize(("seconds", "songs"), [(2.0, 40), (5.5, 40), (8.0, 20), (14.0, 6)])
+def test_accompaniment_alone_is_learned_without_lyrics(
+    source: SongSource, seconds: float, songs: int
+) -> None:
     other = SongSource(source.make_request, source.tokenizers, source.config, Dropout(0, 0, 1, voice=1))
-    batch = other.batch(np.random.default_rng(3), 6, 14.0)
+    batch = other.batch(np.random.default_rng(3), songs, seconds)
     assert (batch.conditions.lyrics[:, 1:] == source.tokenizers.pad_id).all()
     pure = source.tokenizers.description.encode("[Pure-Music]")[-1]
     assert (batch.conditions.description == pure).any(-1).all()
@@ -84,5 +88,5 @@ def test_accompaniment_alone_is_learned_without_lyrics(source: SongSource) -> No
     assert not split_mixed(mixed.numpy())[0].any() and not vocal.any()
     assert len(bgm.unique()) > 10
     # How long it is to be is not told: it plays on until it is stopped.
-    assert ((batch.targets[:, 2] >= 0).sum(-1) == int(1.3 * 14 * 25)).all()
+    assert ((batch.targets[:, 2] >= 0).sum(-1) == int(1.3 * seconds * 25)).all()
     assert not (batch.targets == source.config.eos_id).any()

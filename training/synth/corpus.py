@@ -96,13 +96,14 @@ def random_request(
 
 
 def _parts(draws: Random, lexicon: Lexicon, bars: int, fpb: int) -> tuple[Part, ...]:
-    """Sections of `bars` bars together."""
+    """Sections of `bars` bars together; instrumental ones alone may take fewer."""
     names = _names(draws, bars)
     spare = bars - sum(map(_fewest_bars, names))
+    share = 2 if any(name in VOCAL_TAGS for name in names) else 1  # the rest is for the sung sections
     played: list[Part] = []
     for name in names:
         if name not in VOCAL_TAGS:
-            played.append(Part(f"{name}-{_played_length(draws, spare)}"))
+            played.append(Part(f"{name}-{_played_length(draws, spare // share)}"))
             spare -= part_bars(played[-1], fpb) - _fewest_bars(name)
     left = bars - sum(part_bars(part, fpb) for part in played)
     unsung = len(names) - len(played)
@@ -141,9 +142,9 @@ def _fewest_bars(name: str) -> int:
 
 
 def _played_length(draws: Random, spare: int) -> str:
-    """A length that takes half of the `spare` bars at most: the others are for the sung sections."""
+    """A length that takes no more than the `spare` bars."""
     (length,) = draws.choices(list(_PLAYED_LENGTHS), list(_PLAYED_LENGTHS.values()))
-    return length if PLAYED_BARS[length] - PLAYED_BARS["short"] <= spare // 2 else "short"
+    return length if PLAYED_BARS[length] - PLAYED_BARS["short"] <= spare else "short"
 
 
 def _lines(draws: Random, lexicon: Lexicon, bars: int, fpb: int, chinese: bool) -> tuple[Line, ...]:
