@@ -12,9 +12,9 @@ from ..songgen_core.generation.songs import in_groups
 from ..songgen_core.prompts.prompt import BOTH_GIVEN, Prompt
 from ..songgen_core.seeds import MAX_SEED, following_seeds
 from ..songgen_core.selftest import NOTICE
-from ..songgen_core.text.lyrics import Song, length_advice
+from ..songgen_core.text.lyrics import Song
 from ..songgen_core.text.tags import Description
-from ..songgen_core.writing import EMPTY_SONG, SongRequest, default_sampling, write_songs
+from ..songgen_core.writing import EMPTY_SONG, SongRequest, default_sampling, length_notes, write_songs
 from . import host
 from ._compat import inp, schema
 from .sockets import CodesSocket, PromptSocket, SongModelSocket
@@ -170,17 +170,19 @@ class GenerateTokens(io.ComfyNode):
         sampling = sampling_options(model.config, temperature, top_k, top_p, cfg_scale, repetition_window)
         style = Description.parse(description or "")
         song = Song.parse(lyrics)
-        advice = [*length_advice(song, duration), *song.warnings(), *style.warnings()]
+        advice = [*song.warnings(), *style.warnings()]
         if prompt is not None and style.format():
             advice.append(BOTH_GIVEN)
         if prompt is None and not style.format():
             advice.append("no style was given: it is the model's choice")
         device, at_once = host.place_for_songs(model, duration, candidates)
         prompt_codes = None if prompt is None else prompt.codes
+        requests = [SongRequest(lyrics, description, s, duration, output, prompt_codes) for s in seeds]
+        advice += length_notes(requests[0], model.tokenizers, model.config)
         songs = write_songs(
             model.lm.model,
             model.tokenizers,
-            [SongRequest(lyrics, description, seed, duration, output, prompt_codes) for seed in seeds],
+            requests,
             device=device,
             dtype=model.dtype,
             sampling=sampling,
@@ -259,7 +261,7 @@ def _sampling_inputs() -> list[io.Input]:
 def sampling_options(
     config: LeLMConfig, temperature: float, top_k: int, top_p: float, cfg_scale: float, repetition_window: int
 ) -> SamplingOptions:
-    """What the model recommends, with all values that are not negative put in."""
+    """What the model recommends, with all values from 0 up put in; negative ones leave the choice to it."""
     asked: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
@@ -267,9 +269,7 @@ def sampling_options(
         "cfg_scale": cfg_scale,
         "repetition_window": repetition_window,
     }
-    return replace(
-        default_sampling(config), **{name: value for name, value in asked.items() if value != RECOMMENDED}
-    )
+    return replace(default_sampling(config), **{name: value for name, value in asked.items() if value >= 0})
 
 
 def song_info(

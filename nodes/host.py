@@ -45,6 +45,7 @@ _STAGES = {
     "rendering": "rendering audio",
     "encoding": "encoding the recording",
     "separating": "separating stems",
+    "saving": "saving audio",
 }
 _IN_MB = "downloading "  # how stages begin that count megabytes
 

@@ -26,7 +26,7 @@ from ..songgen_core.models.oobleck import OobleckVAE
 from ..songgen_core.progress import OnProgress
 from ..songgen_core.prompts.readers import PromptReaders
 from ..songgen_core.selftest import NOTICE, SELFTEST, selftest_networks
-from ..songgen_core.text.bpe import TextTokenizers
+from ..songgen_core.text.bpe import TextTokenizers, tokenizer_files
 from . import host
 from ._compat import inp, schema
 from .sockets import SongModelSocket
@@ -123,7 +123,7 @@ class LoadLeVoModel(io.ComfyNode):
             if model is None or variant is None:
                 return host.state_of(list_models(host.model_roots()).values())
             files = files_of(model, variant)
-            parts = (files.weights, files.config, files.codec, files.vae)
+            parts = (files.weights, files.config, files.codec, files.vae, *tokenizer_files(files.tokenizer))
             return host.state_of(p for p in parts if p is not None)
         except (UserError, OSError) as error:
             return str(error)

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..songgen_core import UserError
 from ..songgen_core.audio.files import FORMATS, save_audio
 from ..songgen_core.audio.resample import resample_pyav
+from ..songgen_core.progress import OnProgress
 from . import host
 from ._compat import inp, schema
 from .sockets import takes_of
@@ -64,7 +65,7 @@ class SaveAudio(io.ComfyNode):
                     "saved", display_name="audio", tooltip="The audio as it came in, to go on with."
                 )
             ],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -76,10 +77,11 @@ class SaveAudio(io.ComfyNode):
     def execute(cls, audio: dict[str, Any] | None, filename_prefix: str, format: str) -> io.NodeOutput:
         host.check_choice("format", format, FORMATS)
         takes, rate = takes_of(audio, "audio")
-        tags = workflow_tags(getattr(cls, "hidden", None))
-        shown = [
-            save_take(take, rate, number, filename_prefix, format, tags) for number, take in enumerate(takes)
-        ]
+        tags, progress = workflow_tags(getattr(cls, "hidden", None)), host.NodeProgress(cls)
+        shown = []
+        for number, take in enumerate(takes):
+            report = host.share_of(progress, number, len(takes))
+            shown.append(save_take(take, rate, number, filename_prefix, format, tags, report))
         return io.NodeOutput(audio, ui={"audio": shown})
 
 
@@ -133,13 +135,27 @@ def workflow_tags(hidden: Any) -> dict[str, str]:
 
 
 def save_take(
-    samples: Tensor, rate: int, number: int, prefix: str, audio_format: str, tags: dict[str, str]
+    samples: Tensor,
+    rate: int,
+    number: int,
+    prefix: str,
+    audio_format: str,
+    tags: dict[str, str],
+    on_progress: OnProgress,
 ) -> dict[str, str]:
     """Write one take [C, N] under the next free name; returns what the frontend needs to play it."""
     suffix = ".wav" if audio_format.startswith("wav") else f".{audio_format}"
     path = next_path(prefix.replace("%batch_num%", str(number)), suffix)
     samples, rate = storable(samples, rate, audio_format)
-    saved = save_audio(path, samples, rate, audio_format=audio_format, tags=tags)
+    saved = save_audio(
+        path,
+        samples,
+        rate,
+        audio_format=audio_format,
+        tags=tags,
+        on_progress=on_progress,
+        cancelled=host.stop_if_cancelled,
+    )
     if saved.limited:
         log.info("%s: peaks of %.2f were limited to full scale", path.name, saved.peak)
     return shown_file(path)

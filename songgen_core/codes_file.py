@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from .atomic import complete_or_nothing
@@ -35,10 +35,20 @@ def save_codes(path: str | os.PathLike[str], codes: Tensor, notes: Mapping[str, 
     metadata = {**texts, **_OWN_NOTES, **streams}
     try:
         with complete_or_nothing(path) as temporary:
-            save_file({"codes": codes.to("cpu", torch.int32).contiguous()}, temporary, metadata)
+            # Not save_file: what that writes is readable by its owner only.
+            temporary.write_bytes(save({"codes": codes.to("cpu", torch.int32).contiguous()}, metadata))
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be written ({error}); check free space and permissions") from error
     return path
+
+
+def is_codes_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says of itself that it holds codes; they may be damaged all the same."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == _FORMAT
+    except (SafetensorError, OSError, ValueError):
+        return False
 
 
 def load_codes(path: str | os.PathLike[str]) -> tuple[Tensor, dict[str, str]]:

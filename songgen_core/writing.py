@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .configs import LeLMConfig, OutputType
 from .errors import Cancelled, UserError
-from .generation.conditions import banned_codes, make_conditions
+from .generation.conditions import banned_codes, lost_text, make_conditions
 from .generation.delay import DelayedStreams
 from .generation.sampling import SamplingOptions
 from .generation.songs import SongLoop, SongTask, one_by_one
@@ -27,8 +27,8 @@ from .progress import (
 )
 from .seeds import check_seed
 from .text.bpe import TextTokenizers
-from .text.lyrics import Song
-from .text.request import prompt_texts
+from .text.lyrics import Song, length_advice
+from .text.request import PromptTexts, prompt_texts
 from .text.tags import Description
 
 
@@ -116,21 +116,30 @@ def song_task(lm: LeLM, tokenizers: TextTokenizers, request: SongRequest) -> Son
     """A request in the model's terms. Raises LyricsError, UserError."""
     num_frames = check_duration(request.duration, lm.config)
     generator = torch.Generator().manual_seed(check_seed(request.seed))
-    song = Song.parse(request.lyrics)
-    song.check()
-    style = request.description
-    if not request.literal:
-        style = Description.parse(style or "").format() or None
     check_prompt_codes(request.prompt_codes, lm.config)
-    texts = prompt_texts(
-        song.format(), style, lm.config.text_version, request.output, literal=request.literal
-    )
     return SongTask(
-        conditions=make_conditions(texts, request.prompt_codes, tokenizers, lm.config),
+        conditions=make_conditions(_texts(request, lm.config), request.prompt_codes, tokenizers, lm.config),
         num_frames=num_frames,
         generator=generator,
         banned=banned_codes(request.prompt_codes, lm.config),
     )
+
+
+def length_notes(request: SongRequest, tokenizers: TextTokenizers, config: LeLMConfig) -> list[str]:
+    """What of the request the song has no room for, a sentence each. Raises LyricsError."""
+    limit = request.duration or config.max_duration
+    return [
+        *length_advice(Song.parse(request.lyrics), limit),
+        *lost_text(_texts(request, config), tokenizers, config),
+    ]
+
+
+def _texts(request: SongRequest, config: LeLMConfig) -> PromptTexts:
+    style = request.description
+    if not request.literal:
+        style = Description.parse(style or "").format() or None
+    lyrics = Song.parse(request.lyrics).format()
+    return prompt_texts(lyrics, style, config.text_version, request.output, literal=request.literal)
 
 
 def _progress(songs: Sequence[DelayedStreams]) -> Progress:

@@ -20,7 +20,7 @@ ALLOWED = {
     "layers": {"layers"},
     "models": {"layers"},
     "text": {"text"},
-    "audio": {"atomic", "audio"},
+    "audio": {"atomic", "audio", "progress"},
     "progress": set(),
     "devices": set(),
     "generation": {"generation", "models", "layers", "text"},
@@ -63,8 +63,8 @@ ALLOWED = {
     "analysis": {"analysis", "audio", "layers", "progress", "text"},
     "checking": {"analysis", "checking", "codec", "pipeline", "progress", "text"},
     "cli": {
-        *("analysis", "audio", "checking", "checkpoint", "cli", "codec", "codes_file", "devices", "hub"),
-        *("engine", "pipeline", "progress", "prompts", "selftest", "text", "writing", ""),
+        *("analysis", "atomic", "audio", "checking", "checkpoint", "cli", "codec", "codes_file", "devices"),
+        *("hub", "engine", "pipeline", "progress", "prompts", "selftest", "text", "writing", ""),
     },
     "": {"codec", "generation", "pipeline", "progress", "prompts", "writing"},  # songgen_core/__init__.py
 }

@@ -1,5 +1,7 @@
 """Rendering that goes on from a recording, and files of codes."""
 
+import os
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -100,6 +102,16 @@ def test_codes_survive_the_disk(tmp_path) -> None:
     assert notes["song"] == "名前.mp3" and notes["seconds"] == "12.00" and notes["frame_rate"] == "25"
     assert load_file(path)["codes"].dtype == torch.int32
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are of POSIX")
+def test_codes_may_be_read_by_whoever_may_read_any_new_file(tmp_path) -> None:
+    before = os.umask(0o022)
+    try:
+        path = save_codes(tmp_path / "a.safetensors", codes_of(9))
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 def test_names_that_are_no_utf8_do_not_cost_the_codes(tmp_path) -> None:

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import max_pool1d
 
-from ..audio.resample import check_recording
 from ..progress import IsCancelled, never_cancelled
-from .spectra import SILENCE, band_filters, log_edges, pitch_filters, powers, to_mono, window_size
+from .spectra import SILENCE, band_filters, log_edges, pitch_filters, powers, window_size
 
 Array = NDArray[np.float64]
 
@@ -66,13 +65,6 @@ class Onsets:
 
     strength: Array
     bass: Array
-
-
-def find_beats(audio: Tensor, sample_rate: int) -> Beats:
-    """Beats of audio [C, N]. Raises AudioError for a recording that is empty or not finite."""
-    check_recording(audio, sample_rate)
-    mono = to_mono(audio)
-    return beats_of(find_onsets(mono, sample_rate), mono, sample_rate)
 
 
 def find_onsets(mono: Tensor, sample_rate: int, cancelled: IsCancelled = never_cancelled) -> Onsets:

@@ -45,6 +45,7 @@ def burn_subtitles(
     and smaller if they do not fit. Raises UserError if no font has all characters, Cancelled.
     """
     _check(images, fps, place)
+    on_progress(Progress(_STAGE, 0, images.shape[0]))  # to look for a font may take long
     shown = [line_at(lines, (number + 0.5) / fps) for number in range(images.shape[0])]
     text = "".join(line.text for line in shown if line)
     file = find_font(text, font_folders, font) if text else None

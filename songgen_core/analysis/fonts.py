@@ -8,6 +8,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,20 @@ def missing_characters(text: str, path: Path | None) -> set[str]:
         return set()
     pillow("ImageFont")  # its absence is no fault of the file
     try:
-        font = load_font(path, _TRIAL_SIZE)
-        box = _drawn(font, _NOT_A_CHARACTER)
-        return {char for char in wanted if _drawn(font, char) in (box, None)}
+        return set(_lacking(path, path.stat().st_mtime_ns if path else 0, "".join(sorted(wanted))))
     except (OSError, ValueError, SyntaxError):  # damaged, or of a kind that FreeType does not read
         return wanted
+
+
+@lru_cache(maxsize=4096)
+def _lacking(path: Path | None, modified: int, wanted: str) -> str:
+    """Those of the characters that a font cannot draw.
+
+    Kept, as a character that no font has sends every run through all fonts of the machine.
+    """
+    font = load_font(path, _TRIAL_SIZE)
+    box = _drawn(font, _NOT_A_CHARACTER)
+    return "".join(char for char in wanted if _drawn(font, char) in (box, None))
 
 
 def _drawn(font: Any, char: str) -> bytes | None:

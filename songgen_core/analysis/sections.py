@@ -97,7 +97,7 @@ def _places(seconds: float, downbeats: Sequence[float]) -> Array:
     inside = [time for time in downbeats if 0.25 < time < seconds - 0.25]
     if len(inside) < 2:
         inside = np.arange(_GRID_SECONDS, seconds - 0.25, _GRID_SECONDS).tolist()
-    stride = math.ceil(len(inside) / _MOST_PLACES)
+    stride = max(1, math.ceil(len(inside) / _MOST_PLACES))
     return np.array([0.0, *inside[::stride], seconds])
 
 

@@ -8,14 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..errors import UserError
+from ..text.doctor_times import LRC_STAMP, cue_times, stamp_seconds
 from .lines import TimedLine
 
 _LAST_LINE_SECONDS = 4.0  # how long the last line of an LRC stays if nothing says it
 
-_LRC_STAMP = re.compile(r"\s*\[(\d{1,4}):(\d{1,2})(?:[.:](\d{1,3}))?\]")
 _LRC_OFFSET = re.compile(r"\s*\[offset:\s*([+-]?\d{1,7})\s*\]\s*", re.IGNORECASE)
-_SRT_CLOCK = r"(\d{1,3}):(\d{1,2}):(\d{1,2})[,.](\d{1,3})"
-_SRT_TIMES = re.compile(rf"\s*{_SRT_CLOCK}\s*-->\s*{_SRT_CLOCK}(?:\s.*)?")
 # What players would not show: word times of LRC, styles of SRT and ASS.
 _FORMATTING = re.compile(r"<\d+:\d+(?:[.:]\d+)?>|</?(?:[biu]|font)(?:\s[^<>]*)?>|\{\\[^{}]*\}", re.IGNORECASE)
 _INVISIBLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff]")
@@ -54,9 +52,9 @@ def parse_subtitles(text: str) -> list[TimedLine]:
     rows = _rows(text)
     if not any(map(str.strip, rows)):
         return []
-    if any(_SRT_TIMES.fullmatch(row) for row in rows):
+    if any(map(cue_times, rows)):
         return parse_srt(text)
-    if any(_LRC_STAMP.match(row) for row in rows):
+    if any(map(LRC_STAMP.match, rows)):
         return parse_lrc(text)
     raise UserError(
         "the subtitles are neither SRT (00:00:01,000 --> 00:00:03,000) nor LRC ([00:01.00]text); connect the"
@@ -76,9 +74,8 @@ def parse_lrc(text: str) -> list[TimedLine]:
             shift = int(found[1]) / 1000
             continue
         moments, rest = [], row
-        while match := _LRC_STAMP.match(rest):
-            fraction = (match[3] or "0").ljust(3, "0")
-            moments.append(round(60 * int(match[1]) + int(match[2]) + int(fraction) / 1000, 3))
+        while match := LRC_STAMP.match(rest):
+            moments.append(stamp_seconds(match))
             rest = rest[match.end() :]
             if rest.startswith(" "):  # the text begins, even with a bracket
                 break
@@ -91,17 +88,19 @@ def parse_lrc(text: str) -> list[TimedLine]:
 
 
 def parse_srt(text: str) -> list[TimedLine]:
-    """Subtitles of an SRT text in the order of time; several rows of one stay apart by "\\n"."""
+    """Subtitles of an SRT or WebVTT text in the order of time; several rows of one stay apart by "\\n"."""
     found: list[TimedLine] = []
     body: list[str] = []
     for row in [*_rows(text), ""]:
-        if match := _SRT_TIMES.fullmatch(row):
-            start, end = _srt_seconds(match.groups()[:4]), _srt_seconds(match.groups()[4:])
+        if times := cue_times(row):
+            if body:  # no blank row ended the subtitle before; the number of this one may stand below it
+                found[-1] = _with_rows(found[-1], body[:-1] if body[-1].isdecimal() else body)
+            start, end = times
             found.append(TimedLine("", start, max(start, end)))
             body = []
         elif found and not row.strip():
             if body:
-                found[-1] = replace(found[-1], text="\n".join(body))
+                found[-1] = _with_rows(found[-1], body)
             body = []
         elif found and not found[-1].text and (words := _plain(row)):
             body.append(words)
@@ -112,6 +111,10 @@ def line_at(lines: Sequence[TimedLine], seconds: float) -> TimedLine | None:
     """The line that is shown at a moment: of several, the one that began last."""
     shown = [line for line in lines if line.start <= seconds < line.end]
     return max(shown, key=lambda line: line.start, default=None)
+
+
+def _with_rows(line: TimedLine, rows: Sequence[str]) -> TimedLine:
+    return replace(line, text="\n".join(rows))
 
 
 def _shown(lines: Iterable[TimedLine]) -> list[tuple[TimedLine, str]]:
@@ -140,8 +143,3 @@ def _lrc_clock(hundredths: int) -> str:
 def _srt_clock(milliseconds: int) -> str:
     seconds, rest = divmod(max(0, milliseconds), 1000)
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d},{rest:03d}"
-
-
-def _srt_seconds(parts: Sequence[str]) -> float:
-    hours, minutes, seconds = (int(part) for part in parts[:3])
-    return round(3600 * hours + 60 * minutes + seconds + int(parts[3].ljust(3, "0")) / 1000, 3)

@@ -42,8 +42,8 @@ def check_finite(audio: torch.Tensor, sample_rate: int) -> None:
     first = int(bad.nonzero()[0, 0])
     kind = "NaN" if bool(audio[..., first].isnan().any()) else "infinite"
     raise AudioError(
-        f"the model produced invalid samples ({kind}) at {first / sample_rate:.1f} s of the audio; "
-        "try a more exact precision (bfloat16 or float32 instead of float16) or another seed"
+        f"the audio holds invalid samples ({kind}) at {first / sample_rate:.1f} s; export a recording again,"
+        " make a song with a more exact precision (bfloat16 or float32 instead of float16) or another seed"
     )
 
 

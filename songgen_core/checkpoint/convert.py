@@ -24,8 +24,7 @@ from ..models.flow_renderer import FlowRenderer
 from ..models.lelm import LeLM
 from ..models.oobleck import OobleckVAE
 from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, never_cancelled
-from ..text.bpe import QWEN2_FOLDER, has_tokenizer, read_vocab_size
-from ..text.phonetics import LEXICON_NAME
+from ..text.bpe import QWEN2_FOLDER, TOKENIZER_NAMES, has_tokenizer, read_vocab_size
 from .files import TORCH_SUFFIXES, read_metadata, read_state_dict
 from .keymaps import CODEC_ENCODER, LELM, LM_PREFIX, RENDERER
 from .layout import Kind, identify
@@ -50,7 +49,7 @@ _NAMES: dict[Kind, str] = {
 }
 # Training losses and tables that neither rendering nor the prompt encoder reads.
 _UNUSED_CODEC = ("hubert.", "bestrq.model.rvq.", "cfm_wrapper.mlp.", "cfm_wrapper.estimator.wte.")
-_COMPANIONS = ("config.yaml", "vocab.json", "merges.txt", "tokenizer.json", LEXICON_NAME)
+_COMPANIONS = ("config.yaml", *TOKENIZER_NAMES)
 _CODES = {
     torch.float64: "F64",
     torch.float32: "F32",

@@ -104,19 +104,22 @@ def identify(path: Path) -> Kind | None:
         stat = path.stat()
     except OSError:
         return _kind_of_file(path)  # which explains what is wrong
-    found = _identify(path, stat.st_size, stat.st_mtime_ns)
-    if isinstance(found, CheckpointError):
-        raise found
-    return found
+    kind, problem = _identify(path, stat.st_size, stat.st_mtime_ns)
+    if problem is not None:
+        raise CheckpointError(problem)
+    return kind
 
 
 @lru_cache(maxsize=4096)
-def _identify(path: Path, size: int, modified: int) -> Kind | CheckpointError | None:
-    """Errors are kept too: a damaged file is large, and it is looked at again and again."""
+def _identify(path: Path, size: int, modified: int) -> tuple[Kind | None, str | None]:
+    """What a file is and what is wrong with it: a damaged one is large, and is looked at again and again.
+
+    The text of the error alone is kept: each raise would add to its traceback, whose locals stay alive.
+    """
     try:
-        return _kind_of_file(path)
+        return _kind_of_file(path), None
     except CheckpointError as error:
-        return error.with_traceback(None)
+        return None, str(error)
 
 
 def _kind_of_file(path: Path) -> Kind | None:
@@ -299,15 +302,15 @@ def find_shared(kind: SharedKind, roots: Sequence[Path], near: Path | None = Non
     seen = list(dict.fromkeys(_candidates(near, roots)))
     names = _LIKELY_NAMES[kind]
     rank = {p: next((i for i, n in enumerate(names) if n in str(p).lower()), len(names)) for p in seen}
-    problem: Exception | None = None
+    damaged: Path | None = None
     for path in sorted(seen, key=lambda p: rank[p]):
         try:
             if identify(path) == kind:
                 return path
-        except (CheckpointError, OSError) as error:
-            problem = problem or (error if rank[path] < len(names) else None)
-    if problem is not None:
-        raise problem
+        except (CheckpointError, OSError):
+            damaged = damaged or (path if rank[path] < len(names) else None)
+    if damaged is not None:
+        identify(damaged)  # which explains what is wrong
     homes = [near.absolute().parent.parent] if near else []
     looked = ", ".join(dict.fromkeys(map(str, [*homes, *roots])))
     raise CheckpointError(

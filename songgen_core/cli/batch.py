@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import Cancelled, UserError
 from ..pipeline import SongPipeline
 from ..progress import IsCancelled
+from ..prompts.readers import PromptReaders
 from ..seeds import check_seed
 from .model import ChosenModel, choose_model
 from .options import Interrupted
@@ -18,6 +19,7 @@ from .show import Console, duration_text
 from .song import MadeSong, Settings, make_song
 from .songlist import FIELDS, Defaults, Line, Record, read_songs
 from .stopping import ctrl_c
+from .unfinished import Unfinished
 
 
 def run(args: Namespace) -> int:
@@ -77,31 +79,34 @@ class _Batch:
     ) -> None:
         self.console, self.chosen, self.settings = console, chosen, settings
         self.record, self.overwrite = record, overwrite
-        self.readers = chosen.readers()
+        self.unfinished = Unfinished(record.folder)
         self.counts: Counter[str] = Counter(done=0, skipped=0, failed=0)
         self._began = time.perf_counter()
 
     def check(self, lines: list[Line]) -> list[Line]:
         """Sort out what is done or cannot be made; the rest is worth loading the model for."""
-        to_do = []
+        # Not kept: the pipeline has readers of its own, and a separator takes much memory.
+        to_do, readers = [], self.chosen.readers()
         for line in lines:
             entry = None if self.overwrite else self.record.done(line.idx)
             if entry is not None and line.problem is None:
                 self._skip(line, entry)
-            elif (checked := self._checked(line)).problem is not None:
+            elif (checked := self._checked(line, readers)).problem is not None:
                 self._fail(checked, checked.problem)
             else:
                 to_do.append(checked)
         return to_do
 
-    def _checked(self, line: Line) -> Line:
+    def _checked(self, line: Line, readers: PromptReaders) -> Line:
         if line.request is None:
             return line
         request = line.request
         try:
-            found = request.check(overwrite=self.overwrite) + request.check_length(self.chosen.config)
+            is_ours = self.unfinished.covers(request.targets().values())
+            found = request.check(overwrite=self.overwrite or is_ours)
+            found += request.check_length(self.chosen.config)
             if request.prompt is not None:
-                request.prompt.check_files(self.readers, request.lyrics)
+                request.prompt.check_files(readers, request.lyrics)
         except UserError as error:
             return replace(line, problem=str(error))
         for warning in (*line.warnings, *found):
@@ -129,6 +134,7 @@ class _Batch:
                     line.request,
                     self.settings,
                     notice=self.chosen.notice,
+                    before_move=self.unfinished.add,
                     on_progress=on_progress,
                     cancelled=cancelled,
                 )
@@ -144,6 +150,7 @@ class _Batch:
 
     def _skip(self, line: Line, entry: dict[str, Any]) -> None:
         self.counts["skipped"] += 1
+        self.unfinished.remove(map(Path, entry["files"].values()))
         if any(entry.get(name) != value for name, value in line.fields.items() if name in FIELDS):
             advice = "delete its file or use --overwrite to make it again"
             self.console.warn(f"{line.label}: it was changed since it was made and is skipped; {advice}")
@@ -171,6 +178,7 @@ class _Batch:
             self.console.note(f"{line.label}: peaks reached {song.peak:.2f} and were limited")
         about = {"line": line.number, "status": "done", "error": None, "warnings": list(line.warnings)}
         self.record.append({**line.fields, **summary, **about, "files": files})
+        self.unfinished.remove(map(Path, files.values()))
 
     def report(self) -> None:
         counts, elapsed = dict(self.counts), time.perf_counter() - self._began

@@ -55,8 +55,11 @@ class ChosenCodec:
 
 
 def choose_codec(args: Namespace) -> ChosenCodec:
-    """The codec beside the model that the options name, else the one found. Raises CheckpointError."""
-    choose_dtype(choose_device(args.device), args.dtype)
+    """The codec beside the model that the options name, else the one found.
+
+    Raises UserError, CheckpointError.
+    """
+    choose_device(args.device)
     if args.variant is not None:
         raise UserError("--variant is of no use here: all song models share one codec; leave it out")
     if args.model == SELFTEST:

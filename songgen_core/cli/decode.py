@@ -24,6 +24,7 @@ def run(args: Namespace) -> int:
     for target in targets.values():
         check_target(target, args.format, args.overwrite)
     chosen = choose_codec(args)
+    tags = {"title": args.file.stem, "comment": f"seed={seed}", "encoded_by": f"SongGen {__version__}"}
     began, audio = time.perf_counter(), {}
     with (
         memory_advice(args.device, "use --low-memory or --dtype float16"),
@@ -41,10 +42,17 @@ def run(args: Namespace) -> int:
                 on_progress=on_progress,
                 cancelled=cancelled,
             )
+        saved = save_tracks(
+            targets,
+            audio,
+            codec.vae.config.sample_rate,
+            args.format,
+            tags,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
     if chosen.notice:
         console.warn(chosen.notice)
-    tags = {"title": args.file.stem, "comment": f"seed={seed}", "encoded_by": f"SongGen {__version__}"}
-    saved = save_tracks(targets, audio, codec.vae.config.sample_rate, args.format, tags)
     elapsed, seconds = time.perf_counter() - began, codes.shape[-1] / FRAME_RATE
     for track in saved.values():
         console.say(f"{track.path}: {track.seconds:.1f} s")

@@ -14,7 +14,8 @@ from ..checkpoint.convert import check_complete
 from ..checkpoint.files import WEIGHT_SUFFIXES, read_state_dict
 from ..checkpoint.layout import MINI_FOLDER, Kind, ModelFiles, SharedKind, find_model, identify, list_models
 from ..checkpoint.load_model import language_model_config
-from ..configs import VARIANTS, LeLMConfig
+from ..codes_file import is_codes_file, load_codes
+from ..configs import FRAME_RATE, VARIANTS, LeLMConfig
 from ..devices import choose_device
 from ..engine import describe_memory
 from ..errors import UserError
@@ -33,6 +34,7 @@ _KINDS = {
     "vae": "VAE",
     "separator": "stem separator",
     "presets": "stored prompts",
+    "codes": "file of codes",
     None: "unknown",
 }
 _OPTIONAL = {
@@ -45,6 +47,8 @@ _OPTIONAL = {
 def run(args: Namespace) -> int:
     """Tell; a file with problems is exit code 0 all the same, since the problem is the answer."""
     console = Console(args)
+    if args.duration is not None and args.plan is None:
+        raise UserError("--duration belongs to a plan; add --plan with the GB of a card, or leave it out")
     roots = model_folders(args.models_dir)
     if args.plan is not None:
         plan = describe_memory(
@@ -84,7 +88,9 @@ def _weight_file(what: str) -> Path | None:
 
 
 def describe_file(path: Path) -> dict[str, Any]:
-    """Kind, size and problems of a weight file. Raises CheckpointError if it cannot be read."""
+    """Kind, size and problems of a file. Raises CheckpointError if it cannot be read."""
+    if is_codes_file(path):
+        return _describe_codes(path)
     kind = identify(path)
     state = _tensors(kind, path)
     dtypes: dict[str, int] = {}
@@ -105,6 +111,16 @@ def describe_file(path: Path) -> dict[str, Any]:
         "dtype_bytes": dtypes,
         "problems": problems,
     }
+
+
+def _describe_codes(path: Path) -> dict[str, Any]:
+    about: dict[str, Any] = {"path": str(path), "kind": "codes", "bytes": path.stat().st_size}
+    try:
+        codes, notes = load_codes(path)
+    except UserError as error:
+        return {**about, "problems": [str(error)]}
+    frames = codes.shape[-1]
+    return {**about, "frames": frames, "seconds": frames / FRAME_RATE, "notes": notes, "problems": []}
 
 
 def _tensors(kind: Kind | None, path: Path) -> dict[str, Tensor]:
@@ -217,9 +233,12 @@ def _ability(model: dict[str, Any]) -> str:
 
 
 def _show_file(console: Console, report: dict[str, Any]) -> None:
-    dtypes = ", ".join(f"{name} {size_text(size)}" for name, size in report["dtype_bytes"].items())
     console.say(f"{report['path']}: {_KINDS[report['kind']]}, {size_text(report['bytes'])}")
-    console.say(f"  {report['tensors']} tensors, {report['parameters']:,} parameters ({dtypes})")
+    if "tensors" in report:
+        dtypes = ", ".join(f"{name} {size_text(size)}" for name, size in report["dtype_bytes"].items())
+        console.say(f"  {report['tensors']} tensors, {report['parameters']:,} parameters ({dtypes})")
+    if "frames" in report:
+        console.say(f"  {report['seconds']:.1f} s, {report['frames']} frames; hear it with: songgen decode")
     if "max_seconds" in report:
         console.say(f"  {report['text_version']} texts, {report['max_seconds']:g} s at most")
         console.say(f"  codec: {report['codec']}")

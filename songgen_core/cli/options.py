@@ -137,7 +137,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_info(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="?", metavar="PATH_OR_NAME", help="a weight file, model folder or name")
+    parser.add_argument("what", nargs="?", metavar="PATH_OR_NAME", help="a file, a model folder or a name")
     _real(parser, "--plan", "how the model PATH_OR_NAME or VARIANT runs on a card of X GB: 6, 8, 12, ...")
     _real(parser, "--duration", "seconds of song that --plan is for (default: the model's limit)")
     _add_models_dir(parser)
@@ -157,7 +157,7 @@ def _add_prompt_options(parser: argparse.ArgumentParser) -> None:
     prompt.add_argument("--prompt-vocal", type=Path, metavar="FILE", help="its voice alone, if you have it")
     prompt.add_argument("--prompt-bgm", type=Path, metavar="FILE", help="its accompaniment alone")
     _real(prompt, "--prompt-start", "second at which the prompt begins (default: it is looked for)")
-    _real(prompt, "--prompt-seconds", "length of the prompt (default: 10, the most)", 10.0)
+    _real(prompt, "--prompt-seconds", "length of the prompt (default: 10, the most)")
     prompt.add_argument(
         "--faithful-prompt", action="store_true", help="first 10 s, prepared as the reference does"
     )
@@ -174,7 +174,7 @@ def _add_encode(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bgm", type=Path, metavar="FILE", help="its accompaniment alone")
     _whole(parser, "--seed", 0, "of the separation (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    _add_model_options(parser, with_engine=False)
+    _add_model_choice(parser)
     _add_report_options(parser)
 
 
@@ -186,7 +186,7 @@ def _add_decode(parser: argparse.ArgumentParser) -> None:
     _whole(parser, "--seed", 0, "of details of the sound (default: 0)")
     _add_track_options(parser)
     _add_rendering_options(parser)
-    _add_model_options(parser)
+    _add_renderer_options(parser)
     _add_report_options(parser)
 
 
@@ -217,7 +217,8 @@ def _add_rendering_options(parser: argparse.ArgumentParser) -> None:
     _real(rendering, "--guidance-scale", "strength of guidance (default: 1.5)", 1.5)
 
 
-def _add_model_options(parser: argparse.ArgumentParser, *, with_engine: bool = True) -> None:
+def _add_model_choice(parser: argparse.ArgumentParser) -> Any:
+    """Which model, and where it runs; returns the group."""
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
@@ -229,20 +230,31 @@ def _add_model_options(parser: argparse.ArgumentParser, *, with_engine: bool = T
         "--variant", help=f"published sizes, where no config.yaml lies there: {', '.join(VARIANTS)}"
     )
     model.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
-    model.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="default: auto")
     model.add_argument("--low-memory", action="store_true", help="one network on the device at a time")
-    if with_engine:
-        model.add_argument(
-            "--engine",
-            choices=ENGINES,
-            default=ENGINES[0],
-            help="auto: the fast one where it can run (default); reference: slower, to compare",
-        )
-        model.add_argument(
-            "--weights",
-            choices=WEIGHTS,
-            help="layers of the language model: native (as --dtype, default), or smaller and quicker",
-        )
+    return model
+
+
+def _add_renderer_options(parser: argparse.ArgumentParser) -> Any:
+    """For commands that render; returns the group."""
+    model = _add_model_choice(parser)
+    model.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="default: auto")
+    model.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="auto: the fast one where it can run (default); reference: slower, to compare",
+    )
+    return model
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    """For commands that write and render songs."""
+    model = _add_renderer_options(parser)
+    model.add_argument(
+        "--weights",
+        choices=WEIGHTS,
+        help="layers of the language model: native (as --dtype, default), or smaller and quicker",
+    )
 
 
 def _add_memory(parser: argparse.ArgumentParser) -> None:

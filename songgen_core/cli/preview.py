@@ -36,12 +36,16 @@ class PreviewFile:
         self._seekable = self._file.seekable()
         self._file.write(self._header(0 if self._seekable else _UNKNOWN))
 
+    @property
+    def kept_seconds(self) -> float | None:
+        """Seconds of sound in the file; None where there is none, as a pipe keeps nothing."""
+        return self._bytes / (_CHANNELS * _WIDTH * self._rate) if self._path.is_file() else None
+
     def add(self, piece: Tensor) -> None:
         """The next samples [1, 2, n] float32."""
         if not self._works:
             return
         samples = (piece[0].clamp(-1, 1) * 32767).round().T.contiguous().numpy().astype(np.dtype("<i2"))
-        self._bytes += samples.nbytes
         try:
             self._write(samples.tobytes())
         except OSError as error:
@@ -50,6 +54,7 @@ class PreviewFile:
 
     def _write(self, samples: bytes) -> None:
         self._file.write(samples)
+        self._bytes += len(samples)
         if self._seekable:
             self._file.seek(0)
             self._file.write(self._header(self._bytes))

@@ -41,17 +41,16 @@ class PromptRequest:
         """What the options of a command ask for; None if nothing. Raises UserError."""
         named = {"song": args.prompt, "vocal": args.prompt_vocal, "bgm": args.prompt_bgm}
         files = {name: path for name, path in named.items() if path is not None}
-        unused = ["--prompt-start"] * (args.prompt_start is not None)
-        unused += ["--faithful-prompt"] * args.faithful_prompt
+        part = {"start": args.prompt_start, "seconds": args.prompt_seconds}
+        part = {name: value for name, value in part.items() if value is not None}
+        unused = [*(f"--prompt-{name}" for name in part), *["--faithful-prompt"] * args.faithful_prompt]
         if unused and not files:
             raise UserError(f"{unused[0]} belongs to a recording; name one with --prompt")
         if args.language and not args.genre:
             raise UserError("--language belongs to a stored prompt; name its genre with --genre")
         if not files and not args.genre:
             return None
-        options = PromptOptions(
-            start=args.prompt_start, seconds=args.prompt_seconds, faithful=args.faithful_prompt
-        )
+        options = PromptOptions(**part, faithful=args.faithful_prompt)
         return cls(files, args.genre, args.language, seed, options)
 
     def check(self, description: str) -> list[str]:

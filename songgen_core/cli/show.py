@@ -20,6 +20,7 @@ _UNITS = {
     "rendering": "step",
     "separating": "chunk",
     "encoding": "segment",
+    "saving": "block",
     "converting": "MB",
     "checking": "MB",
     "planning": "plan",

@@ -3,7 +3,8 @@
 import secrets
 import sys
 from argparse import Namespace
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor
@@ -58,8 +59,7 @@ def run(args: Namespace) -> int:
         pipeline = chosen.load(on_progress, cancelled, longest=args.duration, songs=len(requests))
         if pipeline.plan is not None:
             console.note(pipeline.plan.summary)
-        with ExitStack() as stack:
-            on_audio = _preview(stack, args, pipeline)
+        with _preview(args, pipeline) as on_audio:
             songs = _made(requests, pipeline, settings, chosen.notice, on_audio, on_progress, cancelled)
     _report(console, songs, requests, pipeline)
     return 0
@@ -75,18 +75,29 @@ def _check_preview(args: Namespace) -> None:
         raise UserError(f"{args.preview} is the lyrics or the song; choose another name for the preview")
 
 
-def _preview(stack: ExitStack, args: Namespace, pipeline: SongPipeline) -> OnAudio | None:
-    """What writes the preview; of several outputs it holds the mix. Raises AudioError."""
+@contextmanager
+def _preview(args: Namespace, pipeline: SongPipeline) -> Iterator[OnAudio | None]:
+    """What writes the preview; of several outputs it holds the mix. A stop tells what it holds.
+
+    Raises AudioError.
+    """
     if args.preview is None:
-        return None
-    preview = stack.enter_context(PreviewFile(args.preview, pipeline.codec.vae.config.sample_rate))
+        yield None
+        return
     heard = "mixed" if args.output == "separate" else args.output
+    with PreviewFile(args.preview, pipeline.codec.vae.config.sample_rate) as preview:
 
-    def add(name: str, piece: Tensor) -> None:
-        if name == heard:
-            preview.add(piece)
+        def add(name: str, piece: Tensor) -> None:
+            if name == heard:
+                preview.add(piece)
 
-    return add
+        try:
+            yield add
+        except (KeyboardInterrupt, Cancelled):
+            if preview.kept_seconds is None:
+                raise
+            kept = f"the preview {args.preview} holds the first {preview.kept_seconds:.1f} s"
+            raise Interrupted(f"stopped; {kept}, nothing else was written") from None
 
 
 def _made(

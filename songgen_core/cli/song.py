@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from ..codec import RenderOptions
 from ..configs import LeLMConfig, OutputType
 from ..errors import AudioError, LyricsError, UserError
 from ..pipeline import OnAudio, SongPipeline, SongResult
-from ..progress import IsCancelled, OnProgress
+from ..progress import IsCancelled, OnProgress, ignore_progress, never_cancelled
 from ..prompts.prompt import Prompt
 from ..seeds import check_seed, following_seeds
 from ..text.doctor import MendedLyrics, mend_lyrics
@@ -31,6 +31,12 @@ from .prompt import PromptRequest
 
 _SHOWN_TAGS = 6
 _STEMS = ("vocal", "bgm", "mixed")
+
+BeforeMove = Callable[[Iterable[Path]], None]  # gets the files that are about to appear
+
+
+def tell_nobody(files: Iterable[Path]) -> None:
+    """The default of `before_move`."""
 
 
 def targets_of(path: Path, output: str) -> dict[str, Path]:
@@ -181,12 +187,19 @@ def make_song(
     settings: Settings,
     *,
     notice: str | None,
+    before_move: BeforeMove,
     on_progress: OnProgress,
     cancelled: IsCancelled,
 ) -> MadeSong:
     """Generate and save; files appear only when all of them are complete. Raises UserError, Cancelled."""
     (song,) = make_candidates(
-        pipeline, [request], settings, notice=notice, on_progress=on_progress, cancelled=cancelled
+        pipeline,
+        [request],
+        settings,
+        notice=notice,
+        before_move=before_move,
+        on_progress=on_progress,
+        cancelled=cancelled,
     )
     return song
 
@@ -198,6 +211,7 @@ def make_candidates(
     *,
     notice: str | None,
     on_audio: OnAudio | None = None,
+    before_move: BeforeMove = tell_nobody,
     on_progress: OnProgress,
     cancelled: IsCancelled,
 ) -> Iterator[MadeSong]:
@@ -228,8 +242,16 @@ def make_candidates(
             cancelled=cancelled,
         ):
             request = by_seed[result.seed]
-            tags, rate = _tags(request, result, notice), result.sample_rate
-            saved = save_tracks(request.targets(), result.audio, rate, request.audio_format, tags)
+            saved = save_tracks(
+                request.targets(),
+                result.audio,
+                result.sample_rate,
+                request.audio_format,
+                _tags(request, result, notice),
+                before_move=before_move,
+                on_progress=on_progress,
+                cancelled=cancelled,
+            )
             result = replace(result, audio={})  # else it would lie in memory beside the next song's
             yield MadeSong(request, result, saved, time.perf_counter() - start, prompt)
 
@@ -272,14 +294,29 @@ def save_tracks(
     sample_rate: int,
     audio_format: str | None,
     tags: dict[str, str],
+    *,
+    before_move: BeforeMove = tell_nobody,
+    on_progress: OnProgress = ignore_progress,
+    cancelled: IsCancelled = never_cancelled,
 ) -> dict[str, SavedAudio]:
-    """Write all tracks into a hidden folder beside their places, then move them there. Raises AudioError."""
+    """Write all tracks into a hidden folder beside their places, then move them there.
+
+    Raises AudioError, Cancelled.
+    """
     folder = Path(os.path.abspath(next(iter(targets.values())))).parent
     saved = {}
     with _hidden_folder(folder) as hidden:
         for name, target in targets.items():
-            path = hidden / target.name
-            saved[name] = save_audio(path, audio[name], sample_rate, audio_format=audio_format, tags=tags)
+            saved[name] = save_audio(
+                hidden / target.name,
+                audio[name],
+                sample_rate,
+                audio_format=audio_format,
+                tags=tags,
+                on_progress=on_progress,
+                cancelled=cancelled,
+            )
+        before_move(targets.values())
         for name, track in saved.items():
             os.replace(track.path, folder / track.path.name)
             saved[name] = replace(track, path=folder / track.path.name)

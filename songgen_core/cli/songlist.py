@@ -6,6 +6,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,9 +152,10 @@ def _flag(name: str, value: object) -> bool | None:
 def _real(name: str, value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{name} is {json.dumps(value)[:60]}; give a number")
-    return value
+    with suppress(OverflowError):  # a whole number of hundreds of digits
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return value
+    raise UserError(f"{name} is {json.dumps(value)[:60]}; give a number")
 
 
 def _seed(value: object, name: str, base: int) -> int:

@@ -162,10 +162,6 @@ class QuantizedLinear(nn.Module):
         """Size of the numbers, without the copy that a CPU keeps."""
         return sum(buffer.nbytes for buffer in self.buffers())
 
-    def dequantized(self) -> Tensor:
-        """The weight that the numbers stand for, exactly: float32 [O, I]."""
-        return widen(self.numbers)[:, : self.in_features]
-
     def forward(self, x: Tensor) -> Tensor:
         """x [..., I] -> [..., O] in x's dtype."""
         return self._product(x.reshape(-1, self.in_features)).view(*x.shape[:-1], self.out_features)

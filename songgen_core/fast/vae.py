@@ -3,7 +3,6 @@
 Letters: B batch, C channels, N samples, T latent frames.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +17,6 @@ from ..generation.chunked import chunk_starts, decode_chunked
 from ..layers.snake import SnakeBeta
 from ..models.oobleck import DecoderBlock, OobleckVAE, ResidualUnit
 from .compiling import can_compile, compiled
-
-log = logging.getLogger("songgen")
 
 Op = Callable[[Tensor], Tensor]
 Snake = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
@@ -38,7 +35,7 @@ class VaeTricks:
     compile: the activations, each as one kernel. None: on CUDA where triton is installed. Rounds differently.
     autotune: let cuDNN try its algorithms. Off, as the choice, and with it the last bits, can differ from run
         to run. TF32 stays off in any case.
-    chunk_frames: frames that are decoded at a time; `chunk_frames_within` finds it for a budget of memory.
+    chunk_frames: frames that are decoded at a time; memory is in proportion to it.
     """
 
     close_chunks: bool = True
@@ -193,26 +190,3 @@ def _stage_inputs(low: int, high: int, stride: int) -> tuple[int, int]:
     padding = ceil(stride / 2)
     low, high = low - _UNIT_REACH, high + _UNIT_REACH
     return ceil((low + padding - 2 * stride + 1) / stride), (high + padding) // stride
-
-
-def bytes_per_frame(config: OobleckConfig, *, tiled: bool = False) -> int:
-    """Memory that decoding takes for each frame of a chunk: three tensors as large as the largest.
-
-    What cuDNN takes for itself comes on top. `tiled`: with `tile_last_stage`.
-    """
-    widths = [m * config.channels for m in (1, *config.c_mults)][:-1][::-1]  # after each stage
-    samples, largest = 1, 0
-    for width, stride in list(zip(widths, config.strides[::-1]))[: -1 if tiled else None]:
-        samples *= stride
-        largest = max(largest, width * samples)
-    return 3 * 4 * largest
-
-
-def chunk_frames_within(config: OobleckConfig, memory_bytes: int, *, tiled: bool = False) -> int:
-    """The most frames of a chunk within `memory_bytes`; the log says so if even the fewest take more."""
-    frames = memory_bytes // bytes_per_frame(config, tiled=tiled)
-    least = 4 * decoder_reach(config)
-    if frames < least:
-        log.warning("fast engine: %d MB are too few to decode audio, %d frames at a time take more",
-                    memory_bytes >> 20, least)  # fmt: skip
-    return max(frames, least)

@@ -4,16 +4,20 @@ Letters: K streams, n prompt codes per stream, L length of a text prefix.
 """
 
 import logging
+import re
+from bisect import bisect_right
 
 import torch
 from torch import Tensor
 
 from ..configs import LeLMConfig
 from ..models.lelm import Conditions
-from ..text.bpe import TextTokenizers
+from ..text.bpe import ReadsText, TextTokenizers
 from ..text.request import PromptTexts
 
 log = logging.getLogger("songgen")
+
+_SENTENCE = re.compile(r"[^.,;]+")
 
 
 def make_conditions(
@@ -29,8 +33,8 @@ def make_conditions(
     description = [
         tokenizers.description.encode(text) for text in (texts.description, texts.null_description)
     ]
-    _warn_if_cut("lyrics", lyrics[0], config.lyrics_length)
-    _warn_if_cut("description", description[0], config.description_length)
+    for note in lost_text(texts, tokenizers, config):
+        log.warning("%s", note)
     prompt = prompt_rows(prompt_codes, config)
     return Conditions(
         lyrics=_pad(lyrics, config.lyrics_length, pad),
@@ -38,6 +42,31 @@ def make_conditions(
         description=_pad(description, config.description_length, pad),
         prompt=torch.cat([prompt, torch.full_like(prompt, config.special_id)]),
     )
+
+
+def lost_text(texts: PromptTexts, tokenizers: TextTokenizers, config: LeLMConfig) -> list[str]:
+    """A remark for each text that is longer than its prefix: how much the model reads, and what is lost."""
+    limits = {
+        "lyrics are": (texts.lyrics, tokenizers.lyrics, config.lyrics_length),
+        "description is": (texts.description, tokenizers.description, config.description_length),
+    }
+    notes = []
+    for name, (text, tokenizer, length) in limits.items():
+        count = len(tokenizer.encode(text))
+        if count > length:
+            lost = _first_lost(text or "", tokenizer, length)
+            notes.append(
+                f"the {name} {count} tokens long, the model reads the first {length}:"
+                f' "{lost}" and what follows is lost; shorten the text'
+            )
+    return notes
+
+
+def _first_lost(text: str, tokenizer: ReadsText, length: int) -> str:
+    """The first sentence that does not fit as a whole."""
+    sentences = list(_SENTENCE.finditer(text))
+    first = bisect_right(sentences, length, key=lambda match: len(tokenizer.encode(text[: match.end()])))
+    return sentences[min(first, len(sentences) - 1)][0].strip()
 
 
 def prompt_codes_of(prompt_codes: Tensor | None, config: LeLMConfig) -> Tensor:
@@ -72,10 +101,3 @@ def prompt_rows(prompt_codes: Tensor | None, config: LeLMConfig) -> Tensor:
 
 def _pad(rows: list[list[int]], length: int, value: int) -> Tensor:
     return torch.tensor([row[:length] + [value] * (length - len(row)) for row in rows])
-
-
-def _warn_if_cut(what: str, ids: list[int], length: int) -> None:
-    if len(ids) > length:
-        log.warning(
-            "the %s are %d tokens long, the model reads the first %d: the end is lost", what, len(ids), length
-        )

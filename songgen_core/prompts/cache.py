@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ..atomic import complete_or_nothing
@@ -79,7 +79,8 @@ class PromptCache:
         tensors |= {name: latents.contiguous() for name, latents in prompt.latents.items()}
         try:
             with complete_or_nothing(self._path(key)) as temporary:
-                save_file(tensors, temporary, {"format": _FORMAT, "about": prompt.about})
+                # Not save_file: what that writes is readable by its owner only.
+                temporary.write_bytes(save(tensors, {"format": _FORMAT, "about": prompt.about}))
             self._forget_oldest()
         except (OSError, SafetensorError) as error:
             log.warning("the prompt was not kept for the next time: %s", error)

@@ -27,9 +27,7 @@ from ..errors import AudioError, UserError
 from ..layers.resample import is_odd_rate, resample
 from ..progress import IsCancelled, OnProgress, Progress, ignore_progress, interruptible, never_cancelled
 from ..seeds import check_seed
-from .load_separator import STEMS, load_separator
-
-__all__ = ["STEMS", "load_separator", "prompt_stems", "separate", "split_stems"]
+from .load_separator import STEMS
 
 log = logging.getLogger("songgen")
 

@@ -21,6 +21,7 @@ from .phone_tokens import WORDS, KeywordDescription, PhoneLyrics
 from .phonetics import LEXICON_NAME, Lexicon
 from .special_tokens import IM_START, MUSICALITY_TAGS, QWEN_TOKENS
 
+TOKENIZER_NAMES = ("vocab.json", "merges.txt", "tokenizer.json", LEXICON_NAME)
 QWEN2_FOLDER = Path(__file__).parent / "qwen2"
 _PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -101,6 +102,11 @@ def has_tokenizer(folder: Path) -> bool:
     """Whether `folder` holds what `load_tokenizers` reads."""
     alone = any((folder / n).exists() for n in (LEXICON_NAME, "tokenizer.json"))
     return alone or all((folder / n).exists() for n in ("vocab.json", "merges.txt"))
+
+
+def tokenizer_files(folder: Path | None) -> list[Path]:
+    """The files in `folder` that `load_tokenizers` may read; none without a folder."""
+    return [] if folder is None else [p for n in TOKENIZER_NAMES if (p := folder / n).exists()]
 
 
 def _read_bpe(folder: Path, *, merged: bool = True) -> BPE:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import LyricsError
 from . import doctor_marks as marks
-from .doctor_marks import Heading
-from .doctor_sections import Again, Change, Mark, Row, Sections, often, without_times
+from .doctor_headings import Heading, heading_in_brackets, heading_of_line, is_singer
+from .doctor_sections import Again, Change, Mark, Row, Sections, often
+from .doctor_times import without_times
 from .lyrics import MAX_CHARACTERS, LyricsProblem, Song, problems_in
 
 LONGEST_TEXT = 5 * MAX_CHARACTERS  # a subtitle file or web page holds more than its lyrics
@@ -21,6 +22,7 @@ _MOST_LINE_REPEATS = 8
 
 _MARKUP = re.compile(r"(?:#{1,6} *|>+ *|[-+•·*–—●○▪■◆] +|[-•·–—](?=\w)|\d{1,3}[.)] +(?=\S))+")
 _SINGER = re.compile(r"(?i:(?:男|女|合|男女|齐|both|all|male|female|man|woman|him|her)\s?:\s*)(?=\S)")
+_SINGER_AFTER = re.compile(r"(\[([^\[\]]{1,60})\]) ?\(([^()]{1,30})\) ?:?")
 _BRACKETS = re.compile(r"(\[[^\[\]]*\])")
 _INNER = re.compile(r"\(([^()]*)\)|(\*{1,3}|_{1,2}|~~|`)([^*_~`]+)\2")
 _SEPARATOR = re.compile(r" ?; ?(?=\[|$|;)")
@@ -114,17 +116,19 @@ class _Reader:
         self._rows = without_times(rows, self.changes)
         self._titled = self._rows is rows  # a title of its own row; files with times have a field for it
         self._at_start = True
+        self._below_heading = False
         self._spare = MAX_CHARACTERS - sum(len(row.text) + 1 for row in rows)  # for repeated lines
         self._reading = _RowReading()
 
     def read(self) -> list[Row]:
         """Return the rows of the mended text."""
         filled = [index for index, row in enumerate(self._rows) if row.text.strip()]
-        edges = {*filled[:2], *filled[-2:]}
+        letters = marks.letters_among_chords([row.text for row in self._rows])
         sections = Sections(self.changes, self._spare, titled=self._titled)
         for index, row in enumerate(self._rows):
             self._reading = _RowReading(why=[row.why] if row.why and row.text else [])
-            self._read_row(row.text, at_edge=index in edges)
+            at_edge = index in filled[-2:] or (index in filled[:2] and not self._below_heading)
+            self._read_row(row.text, at_edge=at_edge, among_chords=index in letters)
             found = self._reading.marks
             repeats = [mark for mark in found if isinstance(mark, Again)]
             if repeats and len(repeats) == len(found):
@@ -132,23 +136,27 @@ class _Reader:
             elif self._reading.why:
                 self.changes.append(Change(row.number, row.source, self._reading.outcome()))
             sections.add(row, found)
+            self._below_heading |= any(isinstance(mark, Heading) for mark in found)
             if found or not row.text.strip():
                 self._at_start = not found or isinstance(found[-1], Heading)
         mended = sections.rows()
         self.changes = sorted(dict.fromkeys(self.changes), key=lambda change: change.line)
         return mended
 
-    def _read_row(self, raw: str, *, at_edge: bool) -> None:
+    def _read_row(self, raw: str, *, at_edge: bool, among_chords: bool) -> None:
         why = self._reading.why
         if not raw.strip():
             return
-        if raw.lstrip()[0] in "©℗":
+        if marks.is_copyright(raw):
             why.append("a credit")
             return
         line = marks.clean(raw, why)
         if not line:
             return
-        reason = "" if line.startswith("[") else marks.no_lyric(line, at_edge=at_edge)
+        reason = ""
+        if not line.startswith("["):
+            strict = self._below_heading
+            reason = marks.no_lyric(line, at_edge=at_edge, strict=strict, among_chords=among_chords)
         if not reason or set(line) <= set("; "):
             self._read_line(line)
         else:
@@ -158,19 +166,20 @@ class _Reader:
 
     def _read_line(self, line: str) -> None:
         plain, decorated = self._without_markup(line)
-        if marks.is_style(plain):
+        if marks.is_style(plain, strict=self._below_heading):
             self._reading.why.append("about the style")
             self._hint(plain)
             return
         bare = _without_brackets(plain) if plain[:1] in "(*_" else plain
-        found = marks.heading_of_line(bare, decorated or bare != plain, self._at_start)
+        found = heading_of_line(bare, decorated or bare != plain, self._at_start)
         while found and not (plain[:1] == "(" and found[1]):
             self._add_heading(found[0], "a heading")
             plain = found[1]
-            found = marks.heading_of_line(plain, False, False)
+            found = heading_of_line(plain, False, False)
         if singer := _SINGER.match(plain):
             self._reading.why.append(f'"{singer[0].strip()}" says who sings')
             plain = plain[singer.end() :]
+        plain = self._without_singer(plain)
         self._read_pieces(_SEPARATOR.sub(" ", plain))
         match self._reading.marks[:2]:
             case [Again() as again, Heading() as heading]:  # `2x [Chorus]` means what `[Chorus] 2x` does
@@ -188,6 +197,15 @@ class _Reader:
         if plain != line:
             self._reading.why.append("Markdown or numbering")
         return plain.strip(), bool(strong) or line.startswith("#")
+
+    def _without_singer(self, line: str) -> str:
+        """`[Verse 1] (John)` without the name; what is sung below a heading stays."""
+        match = _SINGER_AFTER.fullmatch(line)
+        told = match and is_singer(match[3]) and not marks.is_note(match[3])  # a note is told as a hint
+        if not match or not told or not heading_in_brackets(match[2]):
+            return line
+        self._reading.why.append(f'"{match[3]}" says who sings')
+        return match[1]
 
     def _read_pieces(self, line: str) -> None:
         """Read what is in square brackets and what is between them."""
@@ -211,7 +229,7 @@ class _Reader:
             return piece
         self._reading.why.append("a bracket without partner")
         plain = piece.replace("[", " ").replace("]", " ").strip()
-        heading = marks.heading_in_brackets(plain) if piece[0] == "[" and len(plain) <= 30 else None
+        heading = heading_in_brackets(plain) if piece[0] == "[" and len(plain) <= 30 else None
         if heading is None:
             return plain
         self._add_heading(heading, "a heading")
@@ -228,13 +246,13 @@ class _Reader:
             return ""
         if times := marks.is_repeat_mark(content):
             return self._again(times)
-        reason = marks.no_lyric(content, at_edge=False)
+        reason = marks.no_lyric(content)
         if reason and not marks.is_chord_line(content):
             why.append(f"[{content}] is {reason}")
             if marks.is_style(content):
                 self._hint(content)
             return ""
-        heading = marks.heading_in_brackets(content)
+        heading = heading_in_brackets(content)
         if heading is not None:
             self._take_note(heading)
             if not heading.exact:
@@ -314,7 +332,7 @@ class _Reader:
         if marks.is_chord(content) and content != "A":
             why.append(f"chord {content}")
             return ""
-        heading = marks.heading_of_line(content, True, True)
+        heading = heading_of_line(content, True, True)
         if marks.is_note(content) or (heading and not heading[0].tag.startswith(("verse", "chorus"))):
             why.append(f'"{content}" is a remark')
             self._hint(content)

@@ -1,86 +1,26 @@
 """What people write around lyrics, and how to tell it from words that are sung.
 
-Names of sections in the languages that users paste, repeat marks, performance notes, credits, chords and
-characters that no singer can read. Every pattern is bounded: a long text costs time in proportion only.
+Repeat marks, performance notes, credits, chords and characters that no singer can read. Every pattern is
+bounded: a long text costs time in proportion only.
 """
 
-import difflib
 import html
 import re
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
 
-from .lyrics import STRUCTURE_TAGS, half_width, normal_tag, squeeze
+from .lyrics import half_width, squeeze
 
-# Kind of section -> its tag. A pre-chorus leads to the chorus and does not begin it.
-TAGS = {
-    "pre": "verse",
-    "post": "chorus",
-    "instrumental": "inst-medium",
-    "chorus": "chorus",
-    "drop": "chorus",
-    "intro": "intro-short",
-    "outro": "outro-short",
-    "inst": "inst-medium",
-    "break": "inst-short",
-    "bridge": "bridge",
-    "verse": "verse",
-}
-# In the order of TAGS, in which a heading of several words is searched: "instrumental chorus" is not sung.
-_NAMES = {
-    "pre": "pre chorus|prechorus|pre hook|pre coro|precoro|pre estribillo|preestribillo|pre refrain|"
-    "build up|buildup|build|lift|导歌|導歌|预副歌|副歌前|プリコーラス|프리코러스|프리 코러스",
-    "post": "post chorus|postchorus|post hook|post coro|post estribillo|post refrain|포스트 코러스",
-    "instrumental": "instrumental|instrumental break|instrumental section",
-    "chorus": "chorus|hook|refrain|estribillo|coro|refrao|ritornello|refren|refrein|nakarat|reff|soc|"
-    "start of chorus|припев|副歌|高潮|サビ|大サビ|ラスサビ|落ちサビ|番サビ|コーラス|"
-    "후렴|후렴구|코러스|훅|싸비",
-    "drop": "drop|beat drop|bass drop",
-    "intro": "intro|introduction|introduccion|introducao|prelude|opening|vorspiel|вступление|интро|前奏|"
-    "引子|开场|イントロ|전주|인트로|도입",
-    "outro": "outro|ending|end|the end|fade|fade out|fadeout|fade to end|coda|final|fin|finale|closing|"
-    "big finish|schluss|salida|концовка|аутро|尾奏|结尾|結尾|尾声|尾聲|アウトロ|エンディング|後奏|"
-    "후주|아웃트로|아우트로|엔딩",
-    "inst": "inst|solo|interlude|interludio|intermezzo|zwischenspiel|riff|проигрыш|соло|间奏|間奏|独奏|"
-    "獨奏|间奏曲|ソロ|インスト|간주|솔로",
-    "break": "break|breakdown|pausa|ブレイク|브레이크",
-    "bridge": "bridge|puente|pont|ponte|brucke|middle eight|middle 8|sob|start of bridge|бридж|桥段|橋段|"
-    "过渡段|桥|橋|ブリッジ|cメロ|dメロ|브릿지|브리지",
-    "verse": "verse|vers|verso|estrofa|strophe|strofa|couplet|zwrotka|stanza|rap|rap verse|part|sov|"
-    "start of verse|куплет|主歌|段|节|節|说唱|番|aメロ|bメロ|ヴァース|バース|ラップ|벌스|절|랩|버스",
-}
-_KINDS = {name: kind for kind, names in reversed(_NAMES.items()) for name in names.split("|")}
-# Words that are also sung alone on a line: they need a colon, a number, capitals or brackets.
-_AMBIGUOUS = re.compile(
-    "break|drop|end|the end|final|fin|fade|fade out|lift|part|build|rap|solo|finale|opening|closing|riff|"
-    "段|节|節|番|절|훅|桥|橋|尾声|尾聲|高潮|랩|버스|soc|sov|sob"
-)
-_SEARCHED = [
-    (
-        kind,
-        re.compile(
-            "|".join(
-                rf"(?<![a-z]){re.escape(name)}(?![a-z])" if name.isascii() else re.escape(name)
-                for name in names.split("|")
-                if not _AMBIGUOUS.fullmatch(name) or name in ("solo", "drop", "break", "rap", "fade out")
-            )
-        ),
-    )
-    for kind, names in _NAMES.items()
-]
-_EXTRAS = re.compile(
-    r"\b(?:repeat|again|repetir|final|last|first|second|third|fourth|\d{1,2}(?:st|nd|rd|th|er?|eme|o|a)?|"
-    r"i{1,3}|iv|vi{0,3}|one|two|three|four|short|long|big|double|guitar|piano|sax|drum|synth|musical|acoustic|"
-    r"the|a|b|c|d|ultimo|erster?|dernier)\b"
-)
-_EXTRAS_CJK = re.compile(r"[\d一二三四五六七八九十①-⑩第 .]|最后|最後|重复|重複|反复|重唱|ラスト|마지막|반복")
+_NEAR_CHORDS = 4  # rows
+_SHORTEST_WORDS = 8  # characters of a line that a chord of one letter is written above
+
 _TIMES = re.compile(
     r"(?i:(?<![^\W\d_])[x×*]\s?(\d{1,2})(?!\w)|(?<!\w)(\d{1,2})\s?(?:[x×](?!\w)|times\b|veces\b|fois\b|mal\b)"
     r"|(?<!\w)(\d)\s?[번遍回次]|\b(twice|bis|2 veces)\b)"
 )
 _TIMES_AT_END = re.compile(r"(?i:(?:^|\s)[x×*]\s?(\d{1,2})|(?:^|\s)(\d{1,2})[x×]|×(\d{1,2}))$")
 _ROOT = r"[A-G][#b♯♭]?"
+_LETTER = re.compile("[A-G]")
 _CHORD = re.compile(
     rf"{_ROOT}(?:maj|min|dim|aug|sus|add|m|M|[-+°ø])?\d{{0,2}}(?:(?:sus|add|maj|b|#|\(b?\d\)?)\d{{0,2}}){{0,3}}(?:/{_ROOT})?"
 )
@@ -89,6 +29,8 @@ _VOCABLE = re.compile(
     r"(?:[oaue]h?|woa?h|whoa?h|yeah?|hey?|h[oa]h?|[lndb]a|d[uo]|sha|mh?|hm|yo|oi|[ae]y|"
     r"[啊哦呜嗚啦噢喔耶嘿哈嗯ラーあオアウ오우예야아라나])+"
 )
+# One such sound, or it again and again; `Anna` and `Emma` are made of such sounds, too.
+_CRY = re.compile(r"([oaue]h?|woa?h?|whoa?h?|yeah?|hey?|h[oa]h?|[lndb]a|d[uo]|sha|mh?|hm|yo|oi|[ae]y)\1*")
 _NOTE_WORD = re.compile(
     "vocals?|vocalist|voices?|male|female|spoken|whisper(?:s|ed|ing)?|softly|shout(?:s|ed|ing)?|"
     "scream(?:s|ed|ing)?|laugh(?:s|ing|ter)?|sigh(?:s|ing)?|hum(?:s|ming)?|beat|guitar|piano|drums?|bass|"
@@ -107,6 +49,8 @@ _SPEAKING = re.compile(
     "of|in|on|if|be|is|are|was|don't|can't|won't|never|always|this|that|yo|tu|te|mi|y|que|el|la|los|je|moi|et|"
     "les|ich|du|mich|dich|und|der|die|das"
 )
+_SPEAKING_CJK = re.compile("[我你妳您他她俺僕]")
+_BETWEEN_VALUES = re.compile(r"[,/&+;|、()]|\b(?:and|y|et|und)\b")
 _STYLE = re.compile(
     r"(?i:(?:style|genre|mood|tempo|bpm|vocals?|voice|instruments?|energy|key|capo|tuning|风格|風格|曲风|"
     r"曲風|情绪|スタイル|ジャンル|스타일|장르|estilo|genero|género)\s?:)"
@@ -127,8 +71,9 @@ _DEBRIS = re.compile(
     r"all rights reserved.*|read more|copy link|thanks to .* for .*|webvtt.*|end of (?:chorus|verse|bridge)|"
     r"eo[cvb]|歌词来自.*|未经.*许可.*|更多.*歌词.*|\[?歌词\]?|무단 ?전재.*)"
 )
+_ANNOUNCEMENT = re.compile(r"(?i:(?:sure|certainly|of course|absolutely|here(?:'s| is| are))\b.*:)")
 _CHATTER = re.compile(
-    r"(?i:(?:sure|certainly|of course|absolutely|here(?:'s| is| are))\b.*(?::|\blyrics\b.*)"
+    r"(?i:(?:sure|certainly|of course|absolutely|here(?:'s| is| are))\b.*\blyrics\b.*"
     r"|(?:sure|certainly|of course|absolutely)[!,.].*\bsong\b.*"
     r"|(?:would you like|let me know|feel free|hope you).*\b(?:lyrics|adjust|tweak|verses?|genre)\b.*)"
 )
@@ -142,94 +87,10 @@ _HAN_OR_KANA = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 _RUN = re.compile(r"[!?]{2,}|,(?: ?,)+|~{2,}|-{2,}")
 
 
-@dataclass(frozen=True)
-class Heading:
-    """A section that begins: its kind, its tag, how often it is sung, and what else the heading told."""
-
-    kind: str
-    tag: str
-    times: int = 1
-    note: str = ""
-    exact: bool = False  # typed as one of the model's own tags
-
-
-def heading_in_brackets(content: str) -> Heading | None:
-    """Read `Verse 1: Name`, `Guitar Solo` or `Chorus x2`, the inside of brackets."""
-    tag = normal_tag(content)
-    if tag in STRUCTURE_TAGS:
-        return Heading(tag.partition("-")[0], tag, exact=True)
-    text, times = take_times(content[:200])
-    parts = re.split(r"[:|,;(/–—]| - ", text, maxsplit=1)
-    kind = _kind(parts[0]) or _kind_of_words(parts[0])
-    note = squeeze(parts[1]).strip(" )") if len(parts) > 1 else ""
-    return Heading(kind, _tag(kind, parts[0]), times, note) if kind else None
-
-
-def heading_of_line(line: str, decorated: bool, at_start: bool) -> tuple[Heading, str] | None:
-    """Read a heading without brackets and the words after its colon; None for words that are sung."""
-    head, colon, rest = line.partition(":")
-    if len(head) > 40 or (not colon and len(line) > 30):
-        return None
-    name, times = take_times(head.strip())
-    parts = re.fullmatch(r"([^()]{1,30}) ?\(([^()]{1,30})\)", name.strip())
-    note = parts[2] if parts and is_note(parts[2]) else ""
-    name = parts[1] if parts and note else name
-    plain, kind = _plain(name), _kind(name)
-    if kind is None:
-        return None
-    strong = decorated or bool(colon) or times > 1 or any(map(str.isnumeric, name)) or name.isupper()
-    doubtful = _AMBIGUOUS.fullmatch(_stripped(plain)) is not None
-    if colon and rest.strip() and doubtful and not any(map(str.isnumeric, name)):
-        return None
-    shown = name[:1].isupper() or not name.isascii()
-    if not strong and (doubtful or not (shown or at_start)):
-        return None
-    return Heading(kind, _tag(kind, name), times, note), rest.strip()
-
-
-def _tag(kind: str, name: str) -> str:
-    """`[Long Intro]` asks for more than the shortest one; the tags -long are seldom used by the model."""
-    tag = TAGS[kind]
-    return tag.replace("-short", "-medium") if re.search(r"\blong\b", name.lower()) else tag
-
-
-def _plain(text: str) -> str:
+def plain_name(text: str) -> str:
     """`Pré-Refrain` as `pre refrain`."""
     bare = "".join(c for c in unicodedata.normalize("NFD", text) if not "\u0300" <= c <= "\u036f")
     return squeeze(re.sub("[-_]", " ", unicodedata.normalize("NFC", bare).lower())).strip(" :.#*")
-
-
-def _stripped(plain: str) -> str:
-    if plain in _KINDS:
-        return plain
-    if plain.isascii():
-        return squeeze(_EXTRAS.sub(" ", plain))
-    return _EXTRAS_CJK.sub("", plain)
-
-
-def _kind(name: str) -> str | None:
-    plain = _plain(name)
-    stripped = _stripped(plain)
-    if stripped in ("段", "节", "節", "番", "절", "part") and stripped == plain:
-        return None  # these mean a verse with a number only
-    if stripped.startswith("instrumental ") and (kind := _KINDS.get(stripped[13:])):
-        return kind if kind in ("intro", "outro") else "instrumental"
-    return _KINDS.get(stripped) or _KINDS.get(stripped.replace(" ", ""))
-
-
-def _kind_of_words(name: str) -> str | None:
-    """The kind of a bracket of a few words, or of one that is nearly a name."""
-    plain = _plain(name)
-    words = plain.split()
-    if len(words) > 5 or len(plain) > 50:
-        return None
-    if any(kind in ("intro", "outro") for kind in map(_KINDS.get, words) if kind):
-        return next(kind for kind in map(_KINDS.get, words) if kind in ("intro", "outro"))
-    found = next((kind for kind, pattern in _SEARCHED if pattern.search(plain)), None)
-    if found or len(words) != 1 or not 4 <= len(plain) <= 14:
-        return found
-    near = difflib.get_close_matches(plain, [n for n in _KINDS if n.isascii()], 1, 0.8)
-    return _KINDS[near[0]] if near else None
 
 
 def take_times(text: str) -> tuple[str, int]:
@@ -253,7 +114,7 @@ def take_times_at_end(words: str) -> tuple[str, int]:
 def is_repeat_mark(text: str) -> int:
     """How often `x2`, `repeat`, `2 times` alone in brackets asks for, or 0."""
     rest, times = take_times(text)
-    rest = _plain(rest)
+    rest = plain_name(rest)
     if rest in ("", "repeat", "repeats", "repite", "repetir", "重复", "重複", "반복", "繰り返し"):
         return times if times > 1 else 2 * bool(rest)
     return 0
@@ -261,16 +122,16 @@ def is_repeat_mark(text: str) -> int:
 
 def is_note(text: str, *, bracketed: bool = False) -> bool:
     """Whether brackets hold a note to the performer: the rule in square ones, the exception in round ones."""
-    plain = _plain(text)
+    plain = plain_name(text)
     words = re.findall(r"[^\W\d_][\w']*", plain)
     if not words or is_vocable(plain):
         return bracketed and not words
-    if _STYLE.match(text) or _CREDIT.match(text):
+    if is_style(text, strict=not bracketed) or is_credit(text, strict=not bracketed):
         return True
     told = any(_NOTE_WORD.fullmatch(word) for word in words)
     if not plain.isascii() and _NOTE_CJK.search(plain + " ") and len(plain) <= 10:
         return True
-    spoken = any(_SPEAKING.fullmatch(word) for word in words)
+    spoken = speaks(plain)
     if not bracketed:
         return told and not spoken and len(words) <= 3
     return told or ":" in text or (not spoken and len(words) <= 6 and (text.isascii() or len(text) <= 8))
@@ -278,14 +139,56 @@ def is_note(text: str, *, bracketed: bool = False) -> bool:
 
 def is_vocable(text: str) -> bool:
     """Whether there is nothing but `ooh, la la`."""
-    words = re.findall(r"\w+", text.lower())
-    short = [re.sub(r"(.)\1+", r"\1", word) for word in words]
-    return bool(words) and all(len(word) <= 16 and _VOCABLE.fullmatch(word) for word in short)
+    short = [_single_letters(word) for word in re.findall(r"\w+", text)]
+    return bool(short) and all(len(word) <= 16 and _VOCABLE.fullmatch(word) for word in short)
 
 
-def is_style(text: str) -> bool:
-    """Whether this is a line such as `Genre: pop`."""
-    return len(text) <= 300 and _STYLE.match(text) is not None
+def _single_letters(word: str) -> str:
+    return re.sub(r"(.)\1+", r"\1", word.lower())
+
+
+def is_cry(word: str) -> bool:
+    """Whether this is a sound such as `ooh` or `lalala`, and no name."""
+    return len(word) <= 16 and _CRY.fullmatch(_single_letters(word)) is not None
+
+
+def speaks(text: str) -> bool:
+    """Whether somebody says something: there are words such as `you`, `she's` or `the`."""
+    words = re.findall(r"[^\W\d_][\w']*", plain_name(text))
+    return any(_SPEAKING.fullmatch(part) for word in words for part in (word, word.partition("'")[0]))
+
+
+def is_style(text: str, *, strict: bool = False) -> bool:
+    """Whether this is a line such as `Genre: pop`; if `strict`, its value cannot be sung."""
+    match = _STYLE.match(text) if len(text) <= 300 else None
+    return match is not None and not (strict and not _is_value(text[match.end() :]))
+
+
+def is_credit(text: str, *, strict: bool = False) -> bool:
+    """Whether this is a line such as `Lyrics by Bob`; if `strict`, its value cannot be sung."""
+    match = _CREDIT.match(text) if len(text) <= 300 else None
+    value = text[match.end() :] if match else ""
+    return match is not None and not (strict and not (_is_value(value) or _is_proper_name(value)))
+
+
+def is_copyright(text: str) -> bool:
+    """Whether a line begins with the sign of it, which `clean` would take off."""
+    return text.lstrip()[:1] in ("©", "℗")
+
+
+def _is_value(text: str) -> bool:
+    """Whether there are a few keywords, apart from each other, and neither vocables nor sentences."""
+    parts = _BETWEEN_VALUES.split(text)
+    wordy = any(len(part.split()) > 5 or speaks(part) for part in parts)
+    return not (wordy or is_vocable(text) or _SPEAKING_CJK.search(text))
+
+
+def _is_proper_name(text: str) -> bool:
+    """Whether this is `Florence and the Machine`: in lower case are only such words, and none at the ends."""
+    words = re.findall(r"[^\W\d_][\w']*", text)
+    capital = [word[0].isupper() for word in words]
+    small = [_SPEAKING.fullmatch(word) is not None for word in words]
+    return bool(words) and capital[0] and capital[-1] and all(c or s for c, s in zip(capital, small))
 
 
 def is_chord(text: str) -> bool:
@@ -301,8 +204,32 @@ def is_chord_line(line: str) -> bool:
     return "".join(names) not in "ABCDEFG" or (len(names) == 1 and names[0] != "A")
 
 
-def no_lyric(line: str, *, at_edge: bool) -> str:
-    """Say why a whole line is no lyric, or nothing."""
+def letters_among_chords(rows: list[str]) -> set[int]:
+    """Places of rows that are one letter each and, by the rows near them, a chord: `B` alone may be sung."""
+    filled = [(place, row.strip()) for place, row in enumerate(rows) if row.strip()]
+    letters = {at for at, (_, row) in enumerate(filled) if _LETTER.fullmatch(row)}
+    if not letters:
+        return set()
+    chords = {at for at, (_, row) in enumerate(filled) if at not in letters and is_chord_line(row)}
+
+    def above_words(at: int, other: int) -> bool:
+        """Chord, words, chord."""
+        return other in letters and len(filled[(at + other) // 2][1]) > _SHORTEST_WORDS
+
+    return {
+        filled[at][0]
+        for at in letters
+        if any(near in chords for near in range(at - _NEAR_CHORDS, at + _NEAR_CHORDS + 1))
+        or above_words(at, at - 2)
+        or above_words(at, at + 2)
+    }
+
+
+def no_lyric(line: str, *, at_edge: bool = False, strict: bool = False, among_chords: bool = True) -> str:
+    """Say why a whole line is no lyric, or nothing.
+
+    `strict` is for lines below a heading, which are lyrics if in doubt, `among_chords` for one letter alone.
+    """
     if not any(map(str.isalnum, line)):
         return "nothing to sing"
     if len(line) > 300:
@@ -310,11 +237,12 @@ def no_lyric(line: str, *, at_edge: bool) -> str:
     plain = re.sub(r"^[#>*_\s-]+|[*_\s]+$", "", line)
     if _DEBRIS.fullmatch(plain):
         return "not part of the lyrics"
-    if _CREDIT.match(plain):
+    if is_credit(plain, strict=strict):
         return "a credit"
-    if is_chord_line(line.strip()):
+    if is_chord_line(line.strip()) and (among_chords or not _LETTER.fullmatch(line.strip())):
         return "chords"
-    return "not part of the lyrics" if at_edge and _CHATTER.fullmatch(plain) else ""
+    chatter = at_edge and (_CHATTER.fullmatch(plain) or (not strict and _ANNOUNCEMENT.fullmatch(plain)))
+    return "not part of the lyrics" if chatter else ""
 
 
 def clean(text: str, why: list[str]) -> str:

@@ -1,26 +1,17 @@
-"""Sections out of headings, lyric lines and time stamps: what is missing is filled in, and told."""
+"""Sections out of headings and lyric lines: what is missing is filled in, and told."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 
-from .doctor_marks import TAGS, Heading
-from .lyrics import MAX_CHARACTERS, VOCAL_TAGS
+from .doctor_headings import TAGS, Heading
+from .lyrics import VOCAL_TAGS
 
 _MOST_REPEATS = 4
 _LONGEST_VERSE = 8
 _SHINGLE = 5
-_MOST_STAMPS = 12
-
-_STAMP = r"\[\d{1,3}:\d\d(?:[.:]\d{1,3})?\]"
-_STAMPED = re.compile(rf"\s*((?:{_STAMP}\s?){{1,200}})")
-_SECONDS = re.compile(r"(?:(\d{1,3}):)?(\d{1,3}):(\d\d)(?:[.,:](\d{1,3}))?")
-_METADATA = re.compile(r"\s*\[(?:ar|ti|al|by|au|lr|la|re|ve|id|length|offset|tool|#)\s*:[^\[\]]*\]\s*", re.I)
-_OFFSET = re.compile(r"\s*\[offset\s*:\s*([-+]?\d{1,7})", re.I)
-_CUE = re.compile(r"\s*((?:\d{1,3}:)?\d{1,2}:\d\d[.,]\d{3})\s*-->\s*((?:\d{1,3}:)?\d{1,2}:\d\d[.,]\d{3})")
 
 
 @dataclass(frozen=True)
@@ -271,7 +262,7 @@ class Sections:
         words: dict[str, list[Row]] = {}
         for part in self._parts:
             if part.is_sung and not part.lines:
-                known = words.get("chorus" if part.tag == "chorus" and part.kind != "drop" else part.kind, [])
+                known = _earlier_words(part, words)
                 if part.kind in ("verse", "bridge") or not known or not self._can_spare(known):
                     part.tag = "inst-medium" if part.kind == "drop" else "inst-short"
                     self._note(part, f"[{part.tag}] (there are no words for it)")
@@ -279,7 +270,7 @@ class Sections:
                     part.lines = [replace(line, number=part.number) for line in known]
                     self._note(part, f"[{part.tag}] with the words of the earlier one")
             elif part.lines:
-                words.setdefault("chorus" if part.tag == "chorus" else part.kind, part.lines)
+                words.setdefault(part.kind, part.lines)
             if part.times > 1 and not all(self._can_spare(part.lines) for _ in range(part.times - 1)):
                 part.times = 1
                 self._note(part, f"[{part.tag}] once (the lyrics would become too long)")
@@ -293,6 +284,14 @@ class Sections:
 def often(times: int) -> str:
     """Say a number of times."""
     return {1: "once", 2: "twice"}.get(times, f"{times} times")
+
+
+def _earlier_words(part: _Part, words: dict[str, list[Row]]) -> list[Row]:
+    """The first words of the kind of a section; a chorus has those of a chorus before any that lead on."""
+    if part.kind == "drop":
+        return []
+    kinds = (part.kind, "chorus", "post", "drop") if part.tag == "chorus" else (part.kind,)
+    return next((words[kind] for kind in kinds if kind in words), [])
 
 
 def _joined(parts: list[_Part], always: bool = False) -> Iterable[_Part]:
@@ -330,87 +329,6 @@ def _groups(texts: list[str]) -> list[int]:
         for piece in pieces:
             owners.setdefault(piece, groups[-1])
     return groups
-
-
-def without_times(rows: list[Row], changes: list[Change]) -> list[Row]:
-    """Return rows without the time stamps of LRC files and subtitles; long waits become instrumental tags."""
-    if any(_CUE.match(row.text) for row in rows):
-        return _without_cues(rows, changes)
-    if any(_STAMPED.match(row.text) for row in rows):
-        return _without_stamps(rows, changes)
-    return rows
-
-
-def _without_stamps(rows: list[Row], changes: list[Change]) -> list[Row]:
-    offset = 0.0
-    loose: list[Row] = []
-    timed: list[tuple[float, Row]] = []
-    spare = MAX_CHARACTERS
-    for row in rows:
-        stamped = _STAMPED.match(row.text)
-        if _METADATA.fullmatch(row.text):
-            match = _OFFSET.match(row.text)
-            offset = -int(match[1]) / 1000 if match else offset
-            changes.append(Change(row.number, row.text.strip(), "removed (about the file)"))
-        elif stamped is None:
-            loose += [] if timed else [row]
-            if timed:
-                timed.append((timed[-1][0], row))
-        else:
-            words = row.text[stamped.end() :].strip()
-            times = [_seconds(stamp) for stamp in re.findall(_STAMP, stamped[1])]
-            spare -= len(words) * (len(times) - 1)
-            kept = times[:_MOST_STAMPS] if spare > 0 else times[:1]
-            stripped = Row(row.number, words, row.text, "time stamps")
-            timed += [(seconds, stripped) for seconds in kept]
-            if not words:
-                changes.append(Change(row.number, row.text.strip(), "removed (a time without words)"))
-    return [*loose, *_with_waits(sorted(timed, key=lambda entry: entry[0]), offset, changes)]
-
-
-def _with_waits(timed: list[tuple[float, Row]], offset: float, changes: list[Change]) -> Iterable[Row]:
-    """Put instrumental tags where nobody sings for long, and at the start."""
-    last: float | None = None
-    for seconds, row in timed:
-        if row.text:
-            yield from _wait(seconds + offset if last is None else seconds - last, row, last is None, changes)
-        last = seconds if row.text or last is not None else last
-        yield row
-
-
-def _wait(seconds: float, row: Row, first: bool, changes: list[Change]) -> Iterable[Row]:
-    if seconds < (5 if first else 10):
-        return
-    tag = "intro-short" if first else "inst-short" if seconds < 20 else "inst-medium"
-    changes.append(Change(row.number, "", f"added [{tag}] ({seconds:.0f} s without words)"))
-    yield Row(row.number, f"[{tag}]")
-
-
-def _without_cues(rows: list[Row], changes: list[Change]) -> list[Row]:
-    kept: list[Row] = []
-    end: float | None = None
-    for index, row in enumerate(rows):
-        cue = _CUE.match(row.text)
-        after = rows[index + 1].text if index + 1 < len(rows) else ""
-        if cue:
-            begin, first = _seconds(cue[1]), end is None
-            wait = begin - (end or 0.0)
-            changes.append(Change(row.number, row.text.strip(), "removed (times of a subtitle)"))
-            kept += [Row(row.number, "")] if wait >= 4 else []
-            kept += _wait(wait, row, first, changes)
-            end = _seconds(cue[2])
-        elif _CUE.match(after) and row.text.strip():
-            changes.append(Change(row.number, row.text.strip(), "removed (number of a subtitle)"))
-        elif row.text.strip():
-            kept.append(row)
-    return kept
-
-
-def _seconds(stamp: str) -> float:
-    match = _SECONDS.search(stamp)
-    assert match is not None, stamp
-    hours, minutes, seconds, part = match.groups()
-    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds) + float(f"0.{part or 0}")
 
 
 def _short(text: str, length: int = 60) -> str:

@@ -86,6 +86,10 @@ _FULL_WIDTH = {"，": ",", "、": ",", "；": ",", "。": ".\n", "：": ":", "�
 _NUMBER = r"(-?[0-9]+(?:\.[0-9]+)?)"
 _BPM_TAG = re.compile(rf"(?:the )?(?:bpm|tempo)(?: is| of|:|=)? ?{_NUMBER}(?: ?bpm)?|(?:at )?{_NUMBER} ?bpm")
 _BPM_IN_SENTENCE = re.compile(rf"\b(?:bpm|tempo)(?: is| of|:|=)? ?{_NUMBER}|(?<![\w.]){_NUMBER} ?bpm\b")
+_LABEL = re.compile(
+    "^(?:genres?|styles?|moods?|emotions?|timbres?|gender|vocals?|voices?|instruments?|instrumentation|"
+    "风格|曲风|类型|情绪|情感|音色|性别|人声|乐器) ?: ?"
+)
 _BRACKET_TAG = re.compile(r"\[[^\[\],;\r\n]*\]")
 _FUNCTION_WORDS = frozenset(
     _words(
@@ -211,7 +215,7 @@ def _half_width(text: str, notes: list[str]) -> str:
 
 def _items(text: str) -> list[str]:
     pieces = re.split(r"[,;\r\n]|\.(?=\s|$)", _BRACKET_TAG.sub(lambda match: f",{match[0]},", text))
-    words = (" ".join(piece.split()).rstrip(". ") for piece in pieces)
+    words = (_LABEL.sub("", " ".join(piece.split())).rstrip(". ") for piece in pieces)
     return [word for word in words if word]
 
 

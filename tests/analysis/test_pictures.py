@@ -1,10 +1,12 @@
 """Pictures of the sound, and subtitles in pictures."""
 
+import os
 import time
 
 import pytest
 import torch
 
+from songgen_core.analysis import fonts
 from songgen_core.analysis.captions import burn_subtitles, wrap
 from songgen_core.analysis.fonts import find_font, missing_characters, system_font_folders
 from songgen_core.analysis.lines import TimedLine
@@ -157,6 +159,21 @@ def test_a_font_is_found_that_has_every_character_or_none_is_used(pillow, tmp_pa
         find_font("ab", [tmp_path], "broken")
 
 
+def test_fonts_are_asked_once_for_the_characters_of_a_text(pillow, tmp_path, monkeypatch):
+    source = next(iter(fonts._font_files(system_font_folders())), None)
+    if source is None:
+        pytest.skip("no font is installed")
+    path, opened, load = tmp_path / "a.ttf", [], fonts.load_font
+    path.write_bytes(source.read_bytes())
+    monkeypatch.setattr(fonts, "load_font", lambda file, size: opened.append(file) or load(file, size))
+    for _ in range(2):
+        with pytest.raises(UserError, match="no font on this machine"):
+            find_font("a\U0001d800", [tmp_path])
+    assert opened.count(path) == 1
+    os.utime(path, (1, 1))  # another file of that name
+    assert missing_characters("a\U0001d800", path) == {"\U0001d800"} and opened.count(path) == 2
+
+
 def test_missing_glyphs_stop_the_work_instead_of_drawing_boxes(pillow):
     with pytest.raises(UserError, match="歌"):
         burn_subtitles(pictures(), [TimedLine("歌", 0, 1)], 10, font_folders=[])
@@ -178,6 +195,15 @@ def test_wrong_inputs_of_subtitles_are_named(images, fps, place, expected):
 def test_without_lines_nothing_is_needed_and_nothing_changes():
     images = pictures(3)
     assert torch.equal(burn_subtitles(images, [TimedLine("late", 50, 60)], 24, font_folders=[]), images)
+
+
+def test_burning_is_told_before_fonts_are_looked_for():
+    told = []
+    with pytest.raises(UserError, match="there is no font"):
+        burn_subtitles(
+            pictures(), [TimedLine("a", 0, 1)], 10, font_folders=[], font="x", on_progress=told.append
+        )
+    assert [(p.done, p.total) for p in told] == [(0, 10)]
 
 
 def test_burning_can_be_stopped():

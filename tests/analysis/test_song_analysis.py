@@ -46,6 +46,13 @@ def test_a_vocal_stem_may_have_a_rate_of_its_own_but_not_a_length():
         analyze_song(audio, RATE, lyrics=LYRICS, vocal=vocal, vocal_rate=8000)
 
 
+def test_half_a_second_has_no_place_between_its_ends_and_yet_all_sections():
+    vocal = 0.5 * torch.sin(2 * torch.pi * 220 * torch.arange(RATE // 2) / RATE)[None]
+    found = analyze_song(vocal, RATE, lyrics=LYRICS, vocal=vocal)
+    assert (found.sections[0].start, found.sections[-1].end) == (0.0, 0.5)
+    assert [s.tag for s in found.sections] == ["intro-short", "verse", "chorus", "outro-short"]
+
+
 @pytest.mark.parametrize(("channels", "samples"), [(2, 8 * 8000), (1, 4000), (6, 800), (1, 1)])
 @pytest.mark.parametrize("lyrics", [None, " ", LYRICS])
 def test_silence_has_no_beats_and_no_numbers_are_made_up(channels, samples, lyrics):

@@ -103,6 +103,28 @@ def test_files_of_others_are_read():
     assert facts(parse_subtitles(srt)) == [("First", 0.5, 0.9), ("Two\nrows", 1.0, 2.0)]
 
 
+def test_subtitles_without_blank_rows_are_read():
+    srt = (
+        "1\n00:00:01,000 --> 00:00:02,000\nHello\nyou\n2\n00:00:03,000 --> 00:00:04,000\nBye\n"
+        "00:00:05,000 --> 00:00:06,000\n4\n00:00:07,000 --> 00:00:08,000\nAgain"
+    )
+    assert facts(parse_subtitles(srt)) == [
+        ("Hello\nyou", 1.0, 2.0),
+        ("Bye", 3.0, 4.0),
+        ("Again", 7.0, 8.0),
+    ]
+
+
+def test_times_of_webvtt_have_hours_or_not():
+    vtt = "WEBVTT\n\n00:12.000 --> 01:15.500 align:start\nHello\n\nname\n00:01:16.000 --> 01:00:00.000\nBye\n"
+    assert facts(parse_subtitles(vtt)) == [("Hello", 12.0, 75.5), ("Bye", 76.0, 3600.0)]
+
+
+def test_the_last_part_of_a_stamp_is_a_fraction():
+    lrc = "[00:12:00]a\n[00:16:50]b\n[00:20.5]c"
+    assert facts(parse_subtitles(lrc)) == [("a", 12.0, 16.5), ("b", 16.5, 20.5), ("c", 20.5, 24.5)]
+
+
 def test_blank_and_foreign_texts():
     assert parse_subtitles(" \n\r\n") == []
     with pytest.raises(UserError, match="neither SRT"):

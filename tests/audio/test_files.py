@@ -14,7 +14,8 @@ import torch
 from songgen_core.audio import files
 from songgen_core.audio.files import FORMATS, SavedAudio, load_audio, save_audio
 from songgen_core.audio.limiter import limit_peaks
-from songgen_core.errors import AudioError
+from songgen_core.errors import AudioError, Cancelled
+from songgen_core.progress import Progress
 
 RATE = 48000
 TAGS = {
@@ -331,6 +332,35 @@ def test_unusable_sample_rates(tmp_path):
     with pytest.raises(AudioError, match=r"a\.flac"):
         save_audio(tmp_path / "a.flac", noise(), 5_000_000)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("audio_format", FORMATS)
+def test_saving_is_watched_to_its_end(tmp_path, audio_format):
+    seen: list[Progress] = []
+    saved = save_audio(tmp_path / name_for(audio_format), tone(), RATE, on_progress=seen.append)
+    assert saved.path.exists() and {p.stage for p in seen} == {"saving"}
+    assert [p.done for p in seen] == list(range(1, len(seen) + 1)) and len(seen) == seen[-1].total > 1
+
+
+@pytest.mark.parametrize("audio_format", FORMATS)
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_a_stop_while_saving_leaves_what_was_there(tmp_path, audio_format, blocks):
+    path, seen = tmp_path / name_for(audio_format), []
+    for before in (None, b"the old one"):
+        if before is not None:
+            path.write_bytes(before)
+        seen.clear()
+        with pytest.raises(Cancelled):
+            save_audio(
+                path,
+                tone(),
+                RATE,
+                audio_format=audio_format,
+                on_progress=seen.append,
+                cancelled=lambda: len(seen) == blocks,
+            )
+        assert len(seen) == blocks, "a stop takes effect at the next block"
+        assert [p.read_bytes() for p in tmp_path.iterdir()] == [before] * (before is not None)
 
 
 def test_without_pyav(tmp_path, monkeypatch):

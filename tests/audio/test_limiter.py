@@ -118,8 +118,9 @@ def test_invalid_samples_are_named_with_their_time(value, kind):
     audio = noise(1, 2, 48000)
     audio[0, 1, 36000:] = value
     for call in (lambda: check_finite(audio, 48000), lambda: limit_peaks(audio)):
-        with pytest.raises(AudioError, match=rf"invalid samples \({kind}\) at 0\.8 s"):
+        with pytest.raises(AudioError, match=rf"audio holds invalid samples \({kind}\) at 0\.8 s") as error:
             call()
+        assert "export a recording again" in str(error.value) and "bfloat16" in str(error.value)
 
 
 def test_wrong_arguments():

@@ -2,6 +2,7 @@
 
 import os
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,14 @@ from layout_trees import (
     upstream,
 )
 
-from songgen_core.checkpoint.layout import find_model, identify, list_models, published_variant, weight_files
+from songgen_core.checkpoint.layout import (
+    find_model,
+    find_shared,
+    identify,
+    list_models,
+    published_variant,
+    weight_files,
+)
 from songgen_core.checkpoint.load_model import load_networks
 from songgen_core.configs import VARIANTS
 from songgen_core.errors import CheckpointError
@@ -205,6 +213,24 @@ def test_a_damaged_shared_file_is_the_reason_given(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cut short") as caught:
         find_model(name, [tmp_path])
     assert str(codec) in one_line(caught.value)
+
+
+def test_what_is_known_of_a_damaged_file_keeps_nothing_alive(tmp_path: Path) -> None:
+    """A kept error holds, in its traceback, the locals of all who asked: networks of gigabytes."""
+    path = tmp_path / "model_2.safetensors"
+    path.write_bytes(b"junk")
+    asked = []
+
+    def ask(question) -> None:
+        network = torch.nn.Linear(1, 1)
+        asked.append(weakref.ref(network))
+        with pytest.raises(CheckpointError, match="model_2"):
+            question()
+
+    for _ in range(3):
+        ask(lambda: identify(path))
+        ask(lambda: find_shared("codec", [tmp_path]))
+    assert [network() for network in asked] == [None] * 6
 
 
 @pytest.mark.parametrize("name", ["model.pt", "large_model_v2.pt"])

@@ -11,6 +11,8 @@ import soundfile
 
 from songgen_core.cli import show
 from songgen_core.cli.song import SongPipeline
+from songgen_core.cli.songlist import Record
+from songgen_core.cli.unfinished import Unfinished
 from songgen_core.errors import UserError
 
 GOOD = {"gt_lyric": "[verse] La la."}
@@ -137,6 +139,7 @@ BAD_LINES = {
     "seed text": ({"idx": "x", **GOOD, "seed": "1"}, 'seed is "1"', "whole number"),
     "seed negative": ({"idx": "x3", **GOOD, "seed": -1}, "seed is -1", "from 0"),
     "duration NaN": ('{"idx": "x", "gt_lyric": "[verse] La.", "duration": NaN}', "duration is NaN", "number"),
+    "duration endless": ({"idx": "x", **GOOD, "duration": 10**400}, "duration is 1000", "number"),
     "duration long": ({"idx": "x4", **GOOD, "duration": 1e9}, "duration is 1e+09 s", "1 to 270"),
     "output": ({"idx": "x", **GOOD, "output": "drums"}, "output 'drums' is unknown", "choose one of"),
     "same name": ({"idx": "GOOD", **GOOD}, "same file as line 1", "another idx"),
@@ -204,6 +207,76 @@ def test_ctrl_c_can_be_gone_on_from(batch, songs, instant, monkeypatch):
     assert {p.name for p in Path("out").iterdir()} == {"a.flac", "results.jsonl"}
     assert batch(path).code == 0
     assert [r["idx"] for r in results()] == ["a", "b", "c"]
+
+
+class Killed(BaseException):
+    """What nothing catches, as a kill from outside."""
+
+
+def killed_at(monkeypatch, target: object, name: str, is_moment: Callable[..., bool] = lambda *_: True):
+    """Until `undo()` of the patch a call of the function that is_moment() ends everything, before it runs."""
+    original = getattr(target, name)
+
+    def kill(*arguments, **options):
+        if is_moment(*arguments):
+            raise Killed
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(target, name, kill)
+
+
+def files_in(folder: str = "out") -> set[str]:
+    return {path.name for path in Path(folder).iterdir()}
+
+
+CRASHES = {
+    "before the record": (Record, "append", lambda record, entry: entry["status"] == "done"),
+    "between two files": (os, "replace", lambda source, target: Path(source).name == "a.bgm.flac"),
+}
+
+
+@pytest.mark.parametrize("moment", CRASHES)
+def test_files_of_a_killed_run_are_replaced(batch, songs, instant, monkeypatch, moment):
+    batch(songs({"idx": "b", **GOOD, "output": "vocal"}))
+    path = songs({"idx": "b", **GOOD, "output": "vocal"}, {"idx": "a", **GOOD, "output": "separate"})
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, *CRASHES[moment])
+        batch(path)
+    assert "a.vocal.flac" in files_in() and [r["idx"] for r in results()] == ["b"]
+    done = batch(path, "--json")
+    assert done.code == 0 and (done.json["done"], done.json["skipped"]) == (1, 1), done.err
+    assert files_in() == {"b.flac", "a.vocal.flac", "a.bgm.flac", "a.mixed.flac", "results.jsonl"}
+    assert [(r["idx"], r["status"]) for r in results()] == [("b", "done"), ("a", "done")]
+
+
+def test_what_a_killed_run_left_is_known_until_it_is_made(batch, songs, instant, monkeypatch):
+    """Another song, and another stop, come between."""
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, *CRASHES["before the record"])
+        batch(songs({"idx": "a", **GOOD}))
+    assert batch(songs({"idx": "c", **GOOD})).code == 0
+    assert batch(songs({"idx": "a", **GOOD})).code == 0
+    assert files_in() == {"a.flac", "c.flac", "results.jsonl"}
+
+
+def test_files_that_a_killed_run_did_not_write_are_kept(batch, songs, instant, monkeypatch):
+    path = songs({"idx": "a", **GOOD})
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, *CRASHES["before the record"])
+        batch(path)
+    Path("out/a.wav").write_bytes(b"mine")
+    done = batch(path, "--format", "wav")
+    assert done.code == 1 and "a.wav exists; use --overwrite" in done.err
+    assert Path("out/a.wav").read_bytes() == b"mine"
+
+
+def test_a_run_killed_after_the_record_leaves_a_song_that_is_done(batch, songs, instant, monkeypatch):
+    path = songs({"idx": "a", **GOOD})
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        killed_at(patch, Unfinished, "remove")
+        batch(path)
+    assert batch(path, "--json").json["skipped"] == 1
+    assert files_in() == {"a.flac", "results.jsonl"} and len(instant) == 1
 
 
 def test_three_files_per_song(batch, songs, instant):

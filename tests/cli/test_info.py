@@ -3,10 +3,12 @@
 import os
 import shutil
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import songgen_core
+from songgen_core.codes_file import save_codes
 from songgen_core.configs import VARIANTS
 
 
@@ -77,6 +79,26 @@ def test_problems_of_a_file(run, models):
     assert "none of the files" in run("info", "x.safetensors").out
     done = run("info", "nowhere.pt")
     assert done.code == 1 and "does not exist" in done.errors[0]
+
+
+def test_a_file_of_codes(run):
+    path = save_codes("song.safetensors", torch.zeros(1, 3, 50, dtype=torch.long), {"codec": "ckpt"})
+    done = run("info", path)
+    assert done.code == 0 and "no problems found" in done.out
+    assert "file of codes" in done.out and "2.0 s, 50 frames" in done.out
+    report = run("info", path, "--json").json
+    assert (report["kind"], report["frames"], report["seconds"]) == ("codes", 50, 2.0)
+    assert report["notes"]["codec"] == "ckpt" and report["bytes"] == path.stat().st_size
+    save_file({"codes": torch.zeros(1, 3, 50)}, path, {"format": "songgen-codes", "format_version": "9"})
+    report = run("info", path, "--json").json
+    assert report["kind"] == "codes" and "newer version" in report["problems"][0]
+    assert "problem: " in run("info", path).out
+
+
+@pytest.mark.parametrize("what", [(), ("tiny",)])
+def test_a_duration_without_a_plan_is_refused(run, models, what):
+    done = run("info", *what, "--duration", 60, "--models-dir", models)
+    assert done.code == 1 and "--duration belongs to a plan; add --plan" in done.errors[0]
 
 
 def test_what_only_prompts_need_is_told_too(run, tmp_path, models):

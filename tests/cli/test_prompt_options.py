@@ -1,8 +1,12 @@
 """Songs steered by recordings and stored prompts, from the command line, on the self-test model."""
 
+import gc
 import importlib.util
 import json
+import os
+import signal
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -15,10 +19,14 @@ import songgen_core.cli.prompt
 import songgen_core.prompts.readers
 from songgen_core import UserError
 from songgen_core.audio.files import save_audio
+from songgen_core.cli import show
 from songgen_core.cli.prompt import PromptRequest, prompt_cache
 from songgen_core.cli.songlist import Defaults, read_songs
 from songgen_core.codec import SongCodec, SongReader
 from songgen_core.codes_file import save_codes
+from songgen_core.errors import Cancelled
+from songgen_core.pipeline import SongPipeline
+from songgen_core.progress import Progress
 from songgen_core.prompts.presets import GENRES
 from songgen_core.prompts.prompt import BOTH_GIVEN
 from songgen_core.prompts.recording import SILENT
@@ -112,6 +120,8 @@ MISTAKES = {
     "no audio": (("--prompt", "lyrics.txt"), "choose a file with an audio track"),
     "start without recording": (("--prompt-start", "3"), "name one with --prompt"),
     "start 0 without recording": (("--prompt-start", "0"), "name one with --prompt"),
+    "seconds without recording": (("--prompt-seconds", "5"), "--prompt-seconds belongs to a recording"),
+    "seconds with a genre": (("--prompt-seconds", "5", "--genre", "Pop"), "name one with --prompt"),
     "faithful without recording": (("--faithful-prompt",), "name one with --prompt"),
     "language without genre": (("--language", "zh"), "name its genre with --genre"),
     "name too long": (("--prompt", "x" * 300), "correct its name"),
@@ -165,6 +175,30 @@ def test_batches_take_recordings_and_genres(run, tmp_path) -> None:
     assert told["a"]["prompt"].startswith("0.5 s") and told["b"]["prompt"].startswith("stored prompt: Jazz")
     for idx, words in (("c", "no such audio file"), ("d", "exclude each other"), ("e", "use one of")):
         assert told[idx]["status"] == "failed" and words in told[idx]["error"]
+
+
+def test_what_checks_a_list_is_freed_before_the_model_is_loaded(run, tmp_path, monkeypatch) -> None:
+    """The pipeline reads recordings with networks of its own; a second separator would only take memory."""
+    made, alive = [], []
+
+    def separator() -> torch.nn.Module:
+        network = torch.nn.Linear(1, 1)
+        made.append(weakref.ref(network))
+        return network
+
+    def load(*_: object, **__: object) -> SongPipeline:
+        gc.collect()
+        alive.extend(network() for network in made)
+        raise Cancelled
+
+    monkeypatch.setattr(songgen_core.prompts.readers, "selftest_separator", separator)
+    monkeypatch.setattr(SongPipeline, "from_pretrained", load)
+    save_recording(tmp_path, "half a second")
+    line = {"gt_lyric": "[verse] La la la.", "prompt_audio_path": "short.flac"}
+    lines = [json.dumps({"idx": idx, **line}) for idx in "ab"]
+    (tmp_path / "songs.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert run("batch", "songs.jsonl", "-d", "out", "--model", "selftest").code == 130
+    assert alive == [None], "one separator for the whole list, and it is gone"
 
 
 def test_strange_paths_cost_their_own_line_only(tmp_path) -> None:
@@ -235,6 +269,20 @@ def test_encode_and_decode(run, stems, tmp_path) -> None:
         assert (samples.shape, rate) == ((275 * 1920, 2), 48000) and abs(samples).max() > 0.01
 
 
+def test_ctrl_c_while_the_audio_is_saved_leaves_nothing(run, tmp_path, monkeypatch) -> None:
+    save_codes("codes.safetensors", torch.zeros(1, 3, 5, dtype=torch.long))
+
+    def press(self: show._Lines, progress: Progress) -> None:
+        if progress.stage == "saving":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(show._Lines, "show", press)
+    arguments = ("-o", "out/x.wav", "--output", "separate", "--steps", 1, "--model", "selftest")
+    done = run("decode", "codes.safetensors", *arguments)
+    assert done.code == 130 and "nothing was written" in done.err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 @needs_demucs
 def test_a_whole_song_is_encoded(run, tmp_path) -> None:
     path = save_audio(tmp_path / "song.flac", song(32000, 1, 45.0), 32000).path
@@ -255,6 +303,21 @@ CODEC_MISTAKES = {
     "steps": (("decode", "{codes}", "-o", "x.wav", "--steps", "0"), "from 1 to 200"),
     "folder": (("decode", "{codes}", "-o", "folder.wav"), "is a folder"),
 }
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("encode", ("--dtype", "float16")),  # the encoders are float32
+        ("encode", ("--engine", "reference")),
+        ("encode", ("--weights", "int8")),
+        ("decode", ("--weights", "int8")),  # no language model is there
+    ],
+)
+def test_options_of_what_is_not_used_are_unknown(command, option, run) -> None:
+    done = run(command, "x.safetensors", "-o", "y.wav", *option)
+    assert done.code == 2 and f"unrecognized arguments: {' '.join(option)}" in done.errors[0]
+    assert option[0] not in run(command, "--help").out
 
 
 @pytest.mark.parametrize("name", CODEC_MISTAKES)

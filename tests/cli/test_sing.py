@@ -239,6 +239,13 @@ def test_ctrl_c_stops_and_leaves_nothing(sing, tmp_path, monkeypatch, stage, tim
     assert signal.getsignal(signal.SIGINT) is former
 
 
+def test_ctrl_c_while_saving_leaves_nothing(sing, tmp_path, monkeypatch, instant):
+    press_ctrl_c(monkeypatch, "saving", 1)
+    done = sing("--output", "separate")
+    assert done.code == 130 and "nothing was written" in done.err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_json_of_a_stop(sing, monkeypatch):
     def stop(*args, **kwargs):
         raise Cancelled

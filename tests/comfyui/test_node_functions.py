@@ -32,6 +32,36 @@ def test_saving_takes_any_audio_and_names_what_it_cannot_take(in_comfyui):
     """)
 
 
+def test_saving_shows_how_far_it_is_and_can_be_cancelled(in_comfyui):
+    in_comfyui("""
+    import comfy.model_management as mm, comfy.utils
+    folder_paths.set_output_directory(TMP)
+    seen = []
+    class Bar:  # ComfyUI's own passes on a few of many steps
+        def __init__(self, total):
+            pass
+        def update_absolute(self, done, total, preview):
+            seen.append((done, total))
+            if len(seen) == cancel_after:
+                mm.interrupt_current_processing()
+    comfy.utils.ProgressBar = Bar
+    audio = {"waveform": torch.zeros(2, 2, 3 * 48000), "sample_rate": 48000}
+    cancel_after = None
+    nodes["SaveAudio"].execute(audio, "whole", "mp3")
+    assert seen == [(done, 6) for done in range(1, 7)], seen
+    seen, cancel_after = [], 4
+    try:
+        nodes["SaveAudio"].execute(audio, "half", "mp3")
+    except mm.InterruptProcessingException:
+        pass
+    else:
+        raise AssertionError("not cancelled")
+    assert len(seen) == 4
+    assert sorted(os.listdir(TMP)) == ["half_00001_.mp3", "whole_00001_.mp3", "whole_00002_.mp3"]
+    assert save.io.Hidden.unique_id in nodes["SaveAudio"].GET_SCHEMA().hidden
+    """)
+
+
 def test_metadata_can_be_switched_off(in_comfyui):
     in_comfyui("""
     class Hidden:
@@ -65,6 +95,7 @@ def test_the_model_handle_is_what_the_memory_manager_expects(in_comfyui):
     assert "this model makes 1 to 270 s" in message(host.lm_memory, model, 300.0)
     options = generate.sampling_options(model.config, -1, 40, 0.0, -1.0, -1)
     assert (options.temperature, options.top_k, options.top_p) == (0.8, 40, 0.0)
+    assert generate.sampling_options(model.config, -0.5, 40, 0.0, -0.05, -2) == options
     """)
 
 
@@ -104,7 +135,7 @@ def test_no_vram_still_brings_networks_to_their_device(in_comfyui):
 def test_a_batch_number_in_the_prefix_never_overwrites_a_song(in_comfyui):
     in_comfyui("""
     folder_paths.set_output_directory(TMP)
-    names = [save.save_take(torch.zeros(2, 480), 48000, take, "x%batch_num%", "wav", {})["filename"]
+    names = [save.save_take(torch.zeros(2, 480), 48000, take, "x%batch_num%", "wav", {}, print)["filename"]
              for run in range(2) for take in range(2)]
     assert names == ["x0_00001_.wav", "x1_00001_.wav", "x0_00002_.wav", "x1_00002_.wav"], names
     assert "filename_prefix holds ':'" in message(save.check_prefix, "song:take")
@@ -129,6 +160,34 @@ def test_models_are_found_under_both_folders_and_a_users_own(in_comfyui):
     assert load.fingerprint_inputs("model-in-own", "auto", "auto")  # a message: codec and VAE are missing
     assert "model-in-own" not in message(load.execute, "/etc/passwd", "auto", "auto").split(";")[0]
     assert message(load.execute, "model-in-own", "auto", "auto")
+    """)
+
+
+def test_a_new_tokenizer_is_a_new_model(in_comfyui):
+    in_comfyui("""
+    import shutil
+    from pathlib import Path
+    from pack.songgen_core.checkpoint.layout import MINI_FOLDER
+    folder_paths.folder_names_and_paths["songgen"] = ([os.path.join(TMP, "own")], set())
+    own = Path(shutil.copytree(MINI_FOLDER, os.path.join(TMP, "own", "copy")))
+    state = lambda: nodes["LoadLeVoModel"].fingerprint_inputs("copy", "auto", "auto")
+    before = state()
+    assert "model.safetensors" in before and state() == before
+    (own / "lexicon.txt.gz").write_bytes(b"another one")
+    assert state() != before
+    """)
+
+
+def test_lyrics_that_the_model_does_not_read_to_their_end_are_told_of(in_comfyui):
+    in_comfyui("""
+    model, _ = nodes["LoadLeVoModel"].execute("mini").result
+    line = "I walk along the shoreline while the morning light is breaking"
+    with torch.inference_mode():
+        def info(lines):
+            asked = (model, "[verse] " + f"{line}. " * lines, 1, 1.0, "mixed")
+            return nodes["GenerateTokens"].execute(*asked).result[2][0]
+        assert "is lost" not in info(3)
+        assert f'the model reads the first 384: "{line}" and what follows is lost' in info(12)
     """)
 
 

@@ -1,16 +1,19 @@
 """What the fast engine brings to the `songgen` command: narrow weights, memory plans, a preview."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from songgen_core.cli import main, options
+from songgen_core.cli.song import MadeSong
 from songgen_core.engine import WEIGHTS
+from songgen_core.errors import Cancelled
 from songgen_core.fast.memory_plan import Estimate
 
 LYRICS = "[verse]\nA little song\n\n[chorus]\nSing it again\n"
@@ -86,6 +89,29 @@ def test_a_preview_that_ends_early_does_not_end_the_song(sing, tmp_path: Path, m
     assert sing("-o", "song.wav", "--duration", "2", "--preview", "now.wav") == 0
     assert soundfile.read(tmp_path / "song.wav")[0].shape == (96000, 2)
     assert "ends here (Broken pipe); the song goes on" in capsys.readouterr().err
+
+
+def stopped_after_a_second(*_: object, on_audio: Callable[..., None], **__: object) -> Iterator[MadeSong]:
+    on_audio("mixed", torch.full((1, 2, 48000), 0.5))
+    raise Cancelled
+    yield
+
+
+def test_a_stop_tells_what_the_preview_holds(sing, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("songgen_core.cli.sing.make_candidates", stopped_after_a_second)
+    assert sing("-o", "song.wav", "--preview", "now.wav", "--json") == 130
+    told = "stopped; the preview now.wav holds the first 1.0 s, nothing else was written"
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"error": told} and err.splitlines()[-1] == f"songgen: {told}"
+    sound, rate = soundfile.read("now.wav")
+    assert sound.shape == (48000, 2) and rate == 48000 and not Path("song.wav").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="no /dev/null here")
+def test_a_stop_says_nothing_of_a_preview_that_keeps_nothing(sing, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("songgen_core.cli.sing.make_candidates", stopped_after_a_second)
+    assert sing("-o", "song.wav", "--preview", "/dev/null") == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "songgen: stopped; nothing was written"
 
 
 def test_a_plan_tells_what_fits_where(capsys) -> None:

@@ -44,6 +44,11 @@ def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
     return ((found.double() - expected).norm() / expected.norm()).item()
 
 
+def wide_weight(narrow_layer: QuantizedLinear) -> torch.Tensor:
+    """The weight that the numbers stand for, exactly: float32 [O, I]."""
+    return widen(narrow_layer.numbers)[:, : narrow_layer.in_features]
+
+
 @pytest.fixture(autouse=True)
 def no_memory():
     """What works here and what was logged is found out anew in each test."""
@@ -111,7 +116,7 @@ def test_weights_that_are_not_finite_are_refused(kind) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_products_are_those_of_the_widened_weight(kind, inputs, outputs, rows) -> None:
     narrow_layer = QuantizedLinear.from_linear(layer(inputs, outputs), kind)
-    weight = narrow_layer.dequantized()
+    weight = wide_weight(narrow_layer)
     assert weight.shape == (outputs, inputs) and weight.dtype == torch.float32
     # int8 sees 16 bits of x, int4 sees bfloat16
     tolerances = {"int8": 1e-4, "fp8": 1e-6, "int4": 3e-3}
@@ -141,11 +146,11 @@ def test_joined_layers_are_the_layers_side_by_side(kind) -> None:
     x = torch.randn(2, 96)
     many = torch.randn(40, 96)
     separate = torch.cat([part(x) for part in parts], dim=-1)
-    wide = torch.cat([part.dequantized() for part in parts])
+    wide = torch.cat([wide_weight(part) for part in parts])
     size = sum(part.nbytes for part in parts)
     joined = QuantizedLinear.joined(parts)
     assert joined.out_features == 96 and joined.nbytes == size
-    assert torch.equal(joined.dequantized(), wide)
+    assert torch.equal(wide_weight(joined), wide)
     assert distance(joined(x), separate) < 1e-6
     assert distance(joined(many), many @ wide.T) < 1e-6
     # One memory for both, found again the next time.
@@ -168,18 +173,18 @@ def test_moved_parts_are_joined_anew() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_numbers_survive_what_is_done_to_modules(kind) -> None:
     model = nn.Sequential(QuantizedLinear.from_linear(layer(200, 48), kind), nn.LayerNorm(48))
-    x, weight = torch.randn(2, 200), model[0].dequantized()
+    x, weight = torch.randn(2, 200), wide_weight(model[0])
     expected, before = model[0](x), {name: b.clone() for name, b in model[0].named_buffers()}
     for change in (lambda m: m.to(torch.bfloat16), lambda m: m.half(), lambda m: m.float(), copy.deepcopy):
         model = change(model)
         for name, buffer in model[0].named_buffers():
             assert buffer.dtype == before[name].dtype, name
             assert torch.equal(buffer.view(torch.uint8), before[name].view(torch.uint8)), name
-        assert torch.equal(model[0].dequantized(), weight)
+        assert torch.equal(wide_weight(model[0]), weight)
         assert torch.equal(model[0](x), expected)
     other = QuantizedLinear.from_linear(layer(200, 48, seed=9), kind)
     other.load_state_dict(model[0].state_dict())
-    assert torch.equal(other.dequantized(), weight)
+    assert torch.equal(wide_weight(other), weight)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -256,7 +261,7 @@ def test_without_kernels_weights_are_widened(kind, dtype, monkeypatch, caplog) -
     x = torch.randn(2, 200, dtype=dtype)
     rounding = 1e-6 if dtype == torch.float32 else 5e-3
     for _ in range(2):
-        assert distance(narrow_layer(x), x.double() @ narrow_layer.dequantized().double().T) < rounding
+        assert distance(narrow_layer(x), x.double() @ wide_weight(narrow_layer).double().T) < rounding
     assert len(caplog.messages) == 1 and f"multiplies {kind} weights on cpu" in caplog.messages[0]
     assert narrow_layer._packed is None
 
@@ -266,7 +271,7 @@ def test_int8_without_its_kernel_takes_the_next_one_in_bfloat16(monkeypatch, cap
     caplog.set_level(logging.INFO, "songgen")
     narrow_layer = QuantizedLinear.from_linear(layer(208, 37), "int8")
     x = torch.randn(2, 208, dtype=torch.bfloat16)
-    assert distance(narrow_layer(x), x.double() @ narrow_layer.dequantized().double().T) < 5e-3
+    assert distance(narrow_layer(x), x.double() @ wide_weight(narrow_layer).double().T) < 5e-3
     assert not caplog.messages
 
 
@@ -325,7 +330,7 @@ def test_a_song_with_narrow_weights() -> None:
     widened = copy.deepcopy(wide)
     for name, module in narrow_lm.named_modules():
         if isinstance(module, QuantizedLinear):
-            widened.get_submodule(name).weight.copy_(module.dequantized())
+            widened.get_submodule(name).weight.copy_(wide_weight(module))
     conditions = random_conditions(wide)
     greedy = SamplingOptions(temperature=0, top_k=0)
     songs = []
@@ -435,7 +440,7 @@ def test_products_on_a_card(kind, dtype, rows) -> None:
     narrow_layer = QuantizedLinear.from_linear(layer(200, 37), kind).to("cuda")
     x = torch.randn(rows, 200).to("cuda", dtype)
     rounding = {torch.float32: 1e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}[dtype]
-    assert distance(narrow_layer(x), x.double() @ narrow_layer.dequantized().double().T) < rounding
+    assert distance(narrow_layer(x), x.double() @ wide_weight(narrow_layer).double().T) < rounding
 
 
 @pytest.mark.cuda

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 from songgen_core.audio.resample import resample_pyav
 from songgen_core.layers.resample import resample
+from songgen_core.prompts.load_separator import STEMS, load_separator
 from songgen_core.prompts.separation import (
-    STEMS,
     apply_moved,
     draw_offsets,
-    load_separator,
     prompt_stems,
     rescale_peak,
     separate,

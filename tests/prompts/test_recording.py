@@ -291,6 +291,16 @@ def test_a_damaged_entry_is_made_anew_and_a_locked_folder_does_no_harm(tmp_path,
     assert "was not kept" in caplog.text
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file modes are of POSIX")
+def test_kept_prompts_may_be_read_by_whoever_may_read_any_new_file(tmp_path) -> None:
+    before = os.umask(0o022)
+    try:
+        PromptCache(tmp_path).save("abc", Prompt(torch.zeros(1, 3, 5, dtype=torch.long)))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "abc.safetensors").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_folder_that_may_only_be_read_serves(tmp_path, monkeypatch, caplog) -> None:
     cache = PromptCache(tmp_path)
     cache.save("abc", Prompt(torch.zeros(1, 3, 5, dtype=torch.long), about="x"))

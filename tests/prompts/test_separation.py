@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from songgen_core.audio.resample import resample_pyav
 from songgen_core.errors import AudioError, Cancelled, CheckpointError, UserError
 from songgen_core.layers.resample import resample
-from songgen_core.prompts.load_separator import selftest_separator
-from songgen_core.prompts.separation import STEMS, load_separator, prompt_stems, separate, split_stems
+from songgen_core.prompts.load_separator import STEMS, load_separator, selftest_separator
+from songgen_core.prompts.separation import prompt_stems, separate, split_stems
 
 apply = pytest.importorskip("demucs.apply", reason="the separator needs demucs")
 htdemucs = pytest.importorskip("demucs.htdemucs")

@@ -327,6 +327,11 @@ CORRECT = [
     "[verse]\nLet me know if you love me\nMusic by my side\nHere is my song\nA B C\nsolo\n[silence]",
     '[verse]\n"Hold on," she said - la-la, don\'t go!\nWhy? R&B & soul <3\n[chorus]\n你好 baby!\nさくら',
     "[verse] 我们.1999.1999 ; [inst-short]",
+    "[verse]\nVoice: she whispers low\nKey: you hold the door\nEnergy: it fills my soul\nI walk alone",
+    "[verse]\nSource: my heart\nLa: la la la\n曲: 是你写给我的\nBy: the river, we're free",
+    "[verse]\nHere is what I know:\nOf course, he said:\nlove\n[chorus]\nHere is what I know:\nlove",
+    "[verse]\nGive me a\nB\nA\nB\nY\nand hold me tight tonight\nG\n[chorus]\nE\noh\nE",
+    "[verse]\nBridge over water\nHook - line and sinker\nHook - Line and Sinker\nBridge - Over Water",
 ]
 
 
@@ -353,6 +358,82 @@ def test_correct_lyrics_come_back_as_they_are(text):
 )  # fmt: skip
 def test_headings_of_sung_sections(heading, tag):
     assert formatted(f"{heading}\nlove is here\n") == f"[{tag}] love is here."
+
+
+@pytest.mark.parametrize(
+    ("heading", "tag"),
+    [
+        *(("Verse 1 (John)", "verse"), ("Chorus (All):", "chorus"), ("Verse 2 - John", "verse")),
+        *(("VERSE 3 – MALE", "verse"), ("**Verse 1 (John):**", "verse"), ("(Chorus - Both)", "chorus")),
+        *(
+            ("主歌1（男）", "verse"),
+            ("副歌（合）", "chorus"),
+            ("サビ（全員）", "chorus"),
+            ("2절 (여)", "verse"),
+        ),
+        *(("Verse 1 (Anna & Emma)", "verse"), ("Bridge - Both", "bridge"), ("Chorus - John", "chorus")),
+        *(
+            ("VERSE 1 - ANNA AND BEN", "verse"),
+            ("Verse 2 (feat. J. Cole)", "verse"),
+            ("## Rap (MC)", "verse"),
+        ),
+        *(("[Verse 1] (John)", "verse"), ("[Chorus] (All):", "chorus"), ("【副歌】（男女）", "chorus")),
+    ],
+)
+def test_headings_say_who_sings(heading, tag):
+    assert formatted(f"{heading}\nlove is here\n") == f"[{tag}] love is here."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("ooh ooh", "Oh", "Lalala", "Woohoo", "love me now", "All of us", "I Love You", "Hallelujah"),
+        *("Tonight", "john", "我爱你"),
+    ],
+)
+def test_what_is_sung_in_brackets_beside_a_heading_is_no_singer(words):
+    song = Song.parse(mended(f"[Chorus] ({words})\nlove is here").text)
+    assert [(section.tag, section.lines) for section in song.sections] == [
+        ("chorus", (words, "love is here"))
+    ]
+
+
+def test_a_word_that_may_be_sung_needs_more_than_a_name_beside_it():
+    assert formatted("[verse]\nlove\nBreak (Free)\nSolo (John)") == "[verse] love. Break, Free. Solo, John."
+    assert formatted("[verse]\nlove\nSolo (John):\nRap 2 (John)\nla love") == (
+        "[verse] love. ; [inst-medium] ; [verse] la love."
+    )
+
+
+def test_who_sings_is_told():
+    assert [str(change) for change in mended("[Verse 1] (John)\nla\nChorus (Both)\nlo").changes] == [
+        'line 1: "[Verse 1] (John)" became [verse] ("John" says who sings, a heading)',
+        'line 3: "Chorus (Both)" became [chorus] (a heading)',
+    ]
+    assert mended("[Verse 1] (Male Vocal)\nla\nVerse 2 - Female Vocal\nlo").style_hints == (
+        *("Male Vocal", "Female Vocal"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("heading", "chorus"),
+    [
+        *(("[Pré-Refrão]", "[Refrão]"), ("[Pre-Ritornello]", "[Ritornello]"), ("[Vorrefrain]", "[Refrain]")),
+        *(("Pre-Hook", "Hook"), ("[Soft Pre-Coro 2]", "[Coro]"), ("Предприпев", "Припев")),
+    ],
+)
+def test_what_leads_to_the_chorus_is_not_the_chorus(heading, chorus):
+    text = f"{heading}\nVem comigo\n\n{chorus}\nCanta\n\n{chorus}\n\n{heading}"
+    assert formatted(text) == (
+        "[verse] Vem comigo. ; [chorus] Canta. ; [chorus] Canta. ; [verse] Vem comigo."
+    )
+
+
+def test_an_empty_chorus_has_the_words_of_a_chorus_before_those_of_a_drop():
+    assert formatted("[Drop]\nJump\n\n[Chorus]\nCanta\n\n[Chorus]") == (
+        "[chorus] Jump. ; [chorus] Canta. ; [chorus] Canta."
+    )
+    assert formatted("[Post-Chorus]\nJump\n\n[Chorus]") == "[chorus] Jump. ; [chorus] Jump."
 
 
 @pytest.mark.parametrize(
@@ -506,6 +587,63 @@ def test_a_paragraph_with_a_repeat_mark_is_not_joined_to_the_next():
     text = "[verse]\nla\n[Solo]\n\nmy love\n(x2)\n\nyour love\n\nour love"
     assert formatted(text) == (
         "[verse] la. ; [inst-medium] ; [verse] my love. ; [verse] my love. ; [verse] your love. our love."
+    )
+
+
+def test_subtitles_without_blank_rows_keep_their_words():
+    text = (
+        "WEBVTT\n\nfirst-cue\n00:02.000 --> 00:05.000\nLine one\nline two\n"
+        "00:06.000 --> 00:08.000\nHi\n3\n00:00:09,000 --> 00:00:11,000\nLine four"
+    )
+    assert formatted(text) == "[verse] Line one. line two. Hi. Line four."
+    told = [str(change) for change in mended(text).changes]
+    assert 'line 3: "first-cue" removed (number of a subtitle)' in told
+    assert 'line 9: "3" removed (number of a subtitle)' in told
+
+
+def test_a_stamp_with_two_colons_has_no_hours():
+    text = "[00:12:00]a\n[00:16:50] [00:24:99]b\n[00:20:10]c"
+    assert formatted(text) == "[intro-short] ; [verse] a. b. c. b."
+    assert (
+        formatted(text.replace("[00:12:00]", "[00:01:99]")) == "[verse] a. ; [inst-short] ; [verse] b. c. b."
+    )
+
+
+def test_credits_are_no_words_that_one_waits_for():
+    credits = "[00:01.00]作词 : 张三\n[00:02.00]作曲：李四\n[00:03.00]℗ 2001\n"
+    words = "[00:20.00]words\n[00:24.00]more words"
+    assert formatted(credits + words) == "[intro-short] ; [verse] words. more words."
+    text = f"[00:00.00]晴天 - 周杰伦\n{credits}{words}"
+    assert formatted(text) == "[intro-short] ; [verse] words. more words."
+    assert str(mended(text).changes[0]) == (
+        'line 1: "[00:00.00]晴天 - 周杰伦" removed (it looks like the title)'
+    )
+    assert formatted(f"[00:00.00]Hook - line\n{words}").startswith("[verse] Hook - line.")
+
+
+def test_about_the_song_below_a_heading():
+    told = "Genre: Pop\nKey: C major\nVocals: female, soft\nMood: sad and lonely\n风格：流行，抒情\n"
+    credits = "Lyrics by Bob\nArtist: Florence and the Machine\n作词：张三\n"
+    assert formatted(f"[verse]\n{told}{credits}love") == "[verse] love."
+    assert formatted("Title: I will\nVoice: she whispers\n[verse]\nlove\n(Key: C)") == "[verse] love."
+    assert formatted("[verse]\nlove\n(Voice: she whispers)") == "[verse] love. Voice: she whispers."
+
+
+@pytest.mark.parametrize(
+    "sheet",
+    [
+        "Am  F\nwalking slowly\nG\nalong the river",
+        "G\nwalking slowly\nD\nalong the river",
+        "walking slowly\nB\nalong the river\nC/G",
+    ],
+)
+def test_a_letter_among_chords_is_a_chord(sheet):
+    assert formatted(f"[verse]\n{sheet}") == "[verse] walking slowly. along the river."
+
+
+def test_chatter_is_outside_the_song():
+    assert formatted("Here is your song:\n[verse]\nlove me\nLet me know if I should tweak it") == (
+        "[verse] love me."
     )
 
 

@@ -102,6 +102,15 @@ def test_ways_to_write_bpm(text):
     assert Description.parse(f"pop, {text}.") == Description(genre=("pop",), bpm=96)
 
 
+def test_labels_in_front_of_keywords_do_not_count():
+    typed = (
+        "Genre: Pop\nMood: sad, Instruments: piano and drums; Vocals : female, 曲风：爵士, Tempo: 90, Style:"
+    )
+    same = Description.parse("pop, sad, piano and drums, female, jazz, the bpm is 90")
+    assert Description.parse(typed) == same
+    assert Description.parse("in the style: of").extra == ("in the style: of",)
+
+
 @pytest.mark.parametrize("value", ["0", "19", "301", "-90", "92.5", "9" * 5000])
 def test_impossible_bpm_names_the_value(value):
     text = f"bpm {value}"[:MAX_CHARACTERS]
