@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 SHORTEST, LONGEST = 6.0, 32.0  # seconds
 # The middle of a song: singing and playing in any order, as people write it.
-_MIDDLE = ("verse", "verse", "verse", "chorus", "chorus", "chorus", "bridge", "inst")
+_MIDDLE = ("verse", "verse", "verse", "chorus", "chorus", "chorus", "bridge", "inst", "inst")
 _MOST_MIDDLE = 6
-_INTRO_SHARE = _OUTRO_SHARE = 0.4
+_INTRO_SHARE = _OUTRO_SHARE = 0.5
 _UNSUNG_SHARE = 0.04  # songs of instrumental sections alone
 _PLAYED_LENGTHS = {"short": 6, "medium": 3, "long": 1}  # of instrumental sections, and how common they are
 _CHINESE_SHARE = 0.35
