@@ -278,9 +278,14 @@ def share_of(on_progress: OnProgress, part: int, parts: int) -> OnProgress:
 class NodeProgress:
     """Progress of the core -> bar, picture and status line of one node; also notices Cancel."""
 
-    def __init__(self, node: type[Any], *, songs: int = 1, num_codes: int | None = None) -> None:
-        """`songs`: how many are written under one bar. Ids from `num_codes` on are no codes."""
-        self._songs, self._num_codes = songs, num_codes
+    def __init__(
+        self, node: type[Any], *, songs: int = 1, num_codes: int | None = None, patience: float = 0.0
+    ) -> None:
+        """`songs`: how many are written under one bar. Ids from `num_codes` on are no codes.
+
+        `patience`: seconds that a stage lasts before it says something, which makes its node grow.
+        """
+        self._songs, self._num_codes, self._patience = songs, num_codes, patience
         self._node_id = getattr(getattr(node, "hidden", None), "unique_id", None)
         self._stage = ""
         self._bar: Any = None
@@ -308,6 +313,8 @@ class NodeProgress:
         """A short text under the node; a courtesy that not every frontend shows."""
         server = getattr(PromptServer, "instance", None)
         if server is None or self._node_id is None:
+            return
+        if now < self._first[1] + self._patience:
             return
         if now < self._next_text and progress.done < progress.total:
             return

@@ -26,6 +26,7 @@ from .sockets import takes_of
 log = logging.getLogger("songgen")
 
 _MP3_RATES = (32000, 44100, 48000)
+_PATIENCE = 2.0  # seconds of saving before the node says how far it is
 _BAD_CHARACTERS = '<>:"|?*'
 
 
@@ -77,7 +78,8 @@ class SaveAudio(io.ComfyNode):
     def execute(cls, audio: dict[str, Any] | None, filename_prefix: str, format: str) -> io.NodeOutput:
         host.check_choice("format", format, FORMATS)
         takes, rate = takes_of(audio, "audio")
-        tags, progress = workflow_tags(getattr(cls, "hidden", None)), host.NodeProgress(cls)
+        tags = workflow_tags(getattr(cls, "hidden", None))
+        progress = host.NodeProgress(cls, patience=_PATIENCE)
         shown = []
         for number, take in enumerate(takes):
             report = host.share_of(progress, number, len(takes))

@@ -191,6 +191,22 @@ def test_lyrics_that_the_model_does_not_read_to_their_end_are_told_of(in_comfyui
     """)
 
 
+def test_a_short_stage_of_a_patient_node_says_nothing(in_comfyui):
+    in_comfyui("""
+    from types import SimpleNamespace as Some
+    told = []
+    host.PromptServer.instance = Some(send_progress_text=lambda text, node: told.append(text), client_id=None)
+    node = Some(hidden=Some(unique_id="7"))
+    patient = host.NodeProgress(node, patience=0.5)
+    patient(Progress("saving", 1, 4)); patient(Progress("saving", 4, 4))
+    assert told == []
+    host.NodeProgress(node)(Progress("saving", 4, 4))
+    assert told.pop() == "saving audio 4/4"
+    patient(Progress("rendering", 1, 4)); host.time.sleep(0.6); patient(Progress("rendering", 4, 4))
+    assert told == ["rendering audio 4/4"]
+    """)
+
+
 def test_status_text_tells_the_time_left(in_comfyui):
     in_comfyui("""
     first = (10, 100.0)
