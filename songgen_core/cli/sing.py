@@ -94,7 +94,7 @@ def _preview(args: Namespace, pipeline: SongPipeline) -> Iterator[OnAudio | None
         try:
             yield add
         except (KeyboardInterrupt, Cancelled):
-            if preview.kept_seconds is None:
+            if not preview.kept_seconds:
                 raise
             kept = f"the preview {args.preview} holds the first {preview.kept_seconds:.1f} s"
             raise Interrupted(f"stopped; {kept}, nothing else was written") from None

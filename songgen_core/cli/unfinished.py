@@ -6,6 +6,7 @@ appear, so that the next run replaces them; all other files are the user's.
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ..atomic import complete_or_nothing
@@ -29,8 +30,9 @@ class Unfinished:
         self._keep(self._names | {file.name for file in files})
 
     def remove(self, files: Iterable[Path]) -> None:
-        """Files that the record tells of. Raises OSError."""
-        self._keep(self._names - {file.name for file in files})
+        """Files that the record tells of. A name that cannot be taken out does no harm: that comes first."""
+        with suppress(OSError):
+            self._keep(self._names - {file.name for file in files})
 
     def _keep(self, names: set[str]) -> None:
         if names == self._names:

@@ -17,7 +17,7 @@ from ..text.request import PromptTexts
 
 log = logging.getLogger("songgen")
 
-_SENTENCE = re.compile(r"[^.,;]+")
+_SENTENCE = re.compile(r"[^.,;]+|^[.,;]+$")
 
 
 def make_conditions(

@@ -201,8 +201,9 @@ class _Reader:
     def _without_singer(self, line: str) -> str:
         """`[Verse 1] (John)` without the name; what is sung below a heading stays."""
         match = _SINGER_AFTER.fullmatch(line)
-        told = match and is_singer(match[3]) and not marks.is_note(match[3])  # a note is told as a hint
-        if not match or not told or not heading_in_brackets(match[2]):
+        if not match or marks.is_note(match[3]) or not heading_in_brackets(match[2]):  # notes become hints
+            return line
+        if not is_singer(match[3], marked=any(map(str.isnumeric, match[2]))):
             return line
         self._reading.why.append(f'"{match[3]}" says who sings')
         return match[1]

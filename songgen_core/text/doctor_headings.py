@@ -70,6 +70,7 @@ _SEARCHED = [
     )
     for kind, names in _NAMES.items()
 ]
+_NEVER_SUNG = ("verse", "chorus", "pre chorus", "post chorus")
 # `Pré-Refrão`, `Vorrefrain`, `предприпев`: a name of the chorus, but what leads to it.
 _BEFORE_CHORUS = re.compile(rf"(?<![^\W\d_])(?:pre|vor|przed|пред) ?(?:{_NAMES['chorus']})(?![^\W\d_])")
 _EXTRAS = re.compile(
@@ -147,10 +148,15 @@ def heading_of_line(line: str, decorated: bool, at_start: bool) -> tuple[Heading
     return Heading(kind, _tag(kind, name), times, note), rest.strip()
 
 
-def is_singer(text: str) -> bool:
-    """Whether this says who sings: voices such as `both`, or names such as `Anna & Ben`."""
+def is_singer(text: str, *, marked: bool = False) -> bool:
+    """Whether this says who sings: voices such as `both`, or names such as `Anna & Ben`.
+
+    One name alone may as well be sung; it counts where the heading is `marked` by more than its name.
+    """
     parts = _AND.split(_WITH.sub("", text.strip(" :"), count=1))
-    return len(text) <= _LONGEST_SINGER and all(_is_voice(part) or _is_name(part) for part in parts)
+    if len(text) > _LONGEST_SINGER or not all(_is_voice(part) or _is_name(part) for part in parts):
+        return False
+    return marked or len(parts) > 1 or _is_voice(parts[0])
 
 
 def _split_singer(name: str, marked: bool) -> tuple[str, str]:
@@ -160,9 +166,11 @@ def _split_singer(name: str, marked: bool) -> tuple[str, str]:
         return name, ""
     left, bracketed, behind = parts[1].strip(), parts[2], parts[3]
     note = (bracketed or behind).strip()
+    marked = marked or any(map(str.isnumeric, left)) or plain_name(left) in _NEVER_SUNG
     # Of `Hook - Line and Sinker` only a row that stands out would say who sings.
-    several = behind and not (marked or any(map(str.isnumeric, left))) and len(_AND.split(note)) > 1
-    return (left, note) if is_note(note) or (is_singer(note) and not several) else (name, "")
+    several = behind and not marked and len(_AND.split(note)) > 1
+    named = is_singer(note, marked=marked) and not several
+    return (left, note) if is_note(note) or named else (name, "")
 
 
 def _is_voice(text: str) -> bool:

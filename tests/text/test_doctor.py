@@ -405,6 +405,20 @@ def test_a_word_that_may_be_sung_needs_more_than_a_name_beside_it():
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "song"),
+    [
+        ("[Chorus] (Bang Bang)\nhey", "[chorus] Bang Bang. hey."),
+        ("[Chorus] (Jolene)\nhey", "[chorus] Jolene. hey."),
+        ("[Bridge] (Mama)\nhey", "[bridge] Mama. hey."),
+        ("[Verse 1]\nHook (Captain)\nCome and get me", "[verse] Hook, Captain. Come and get me."),
+        ("[Verse]\nBridge (London)\nFalling down", "[verse] Bridge, London. Falling down."),
+    ],
+)
+def test_one_name_alone_may_be_sung(text, song):
+    assert formatted(text) == song
+
+
 def test_who_sings_is_told():
     assert [str(change) for change in mended("[Verse 1] (John)\nla\nChorus (Both)\nlo").changes] == [
         'line 1: "[Verse 1] (John)" became [verse] ("John" says who sings, a heading)',
